@@ -1,0 +1,11 @@
+//! What Lockstep decides and computes, and nothing that it touches.
+//!
+//! Plans, data sets as functions, the run's state machine, exact merging of results. Everything here is pure:
+//! time and randomness are arguments. This crate deliberately does no I/O, spawns nothing, reads no clock and
+//! uses no unseeded random source, so that the same code runs under the operator, on one machine, and in tests.
+
+pub mod dataset;
+pub mod op;
+pub mod plan;
+pub mod problem;
+pub mod results;

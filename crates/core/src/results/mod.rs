@@ -1,0 +1,1 @@
+//! What was measured: recorders, exact merging, the report model.

@@ -1,0 +1,1 @@
+//! Types generated from `proto/`, and conversions to and from `lockstep-core`.
