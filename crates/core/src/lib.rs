@@ -9,3 +9,4 @@ pub mod op;
 pub mod plan;
 pub mod problem;
 pub mod results;
+pub mod thresholds;

@@ -1,0 +1,309 @@
+//! What one attempt of one agent hands in for one stage.
+//!
+//! A part is complete in itself: counts, series, how well the agent kept to the start, what the client itself
+//! used, how its connection fared. The coordinator makes parts, too: of an attempt that was lost, from the last
+//! totals that it reported. Deliberately no derived numbers: rates and percentiles are made when parts are merged
+//! ([`super::merge::merge_stage`]).
+
+use super::cell::Latency;
+use super::series::Series;
+use super::totals::Totals;
+use super::wire::bounded_list;
+use crate::op::ErrorClass;
+use crate::problem::Problem;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of the encoding; others are refused.
+pub const PART_FORMAT: u32 = 1;
+/// Largest encoded part, bytes; [`StagePart::from_bytes`] refuses more unread. A day of per-second rows of five
+/// operations is about 9 MiB.
+pub const MAX_PART_BYTES: usize = 16 << 20;
+/// Most problems that a part keeps; more are only counted.
+pub const MAX_PROBLEMS: usize = 32;
+/// Most pauses that a part keeps; more are only counted.
+pub const MAX_PAUSES: usize = 256;
+/// Most endpoints of a part.
+pub const MAX_ENDPOINTS: usize = 256;
+/// Most ranges of a part.
+pub const MAX_RANGES: usize = 65_536;
+
+/// Why a part could not be encoded or read.
+#[derive(Debug, thiserror::Error)]
+pub enum PartError {
+    /// Larger than [`MAX_PART_BYTES`].
+    #[error("the part has {bytes} bytes, more than the limit of {MAX_PART_BYTES}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// Of another version of the encoding.
+    #[error("the part has format {found}, this program reads {PART_FORMAT}")]
+    Format {
+        /// The version that it names.
+        found: u32,
+    },
+    /// Not a part at all.
+    #[error("the part does not parse")]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// How much of the stage's window the attempt covered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PartState {
+    /// All of it: started on time, worked to the end.
+    Complete,
+    /// A part of it, and the counts are exact.
+    Partial {
+        /// Why.
+        reason: String,
+    },
+    /// The attempt was killed or never came back: the counts are what it had reported.
+    Lost {
+        /// Why.
+        reason: String,
+        /// What it did in this span is unknown: from here, nanoseconds since the stage's start,
+        unaccounted_from_ns: u64,
+        /// to here.
+        unaccounted_to_ns: u64,
+    },
+}
+
+/// How well an agent kept time, nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lateness {
+    /// Latest release of one of its workers after the planned start.
+    pub worker_start_max_ns: u64,
+    /// Open loop: longest time between intended and real start.
+    pub pacing_lag_max_ns: u64,
+    /// Open loop: mean of that time.
+    pub pacing_lag_mean_ns: u64,
+}
+
+/// What the machine and the agent's process used during the stage.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientUse {
+    /// Cores that the agent may use, thousandths.
+    pub milli_cores: u64,
+    /// All cores of the machine, in user mode, nanoseconds.
+    pub machine_user_ns: u64,
+    /// All cores of the machine, in the kernel, nanoseconds.
+    pub machine_system_ns: u64,
+    /// All cores of the machine, idle with I/O outstanding, nanoseconds.
+    pub machine_iowait_ns: u64,
+    /// The agent's process, user and kernel, nanoseconds.
+    pub process_cpu_ns: u64,
+    /// Largest resident set of the process, bytes.
+    pub max_rss_bytes: u64,
+    /// Time for which the cgroup was throttled, nanoseconds.
+    pub throttled_ns: u64,
+    /// Why the client and not the storage set the pace; `None` when it did not.
+    pub client_bound: Option<String>,
+}
+
+/// How the connection to the coordinator fared during the stage.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkHealth {
+    /// Heartbeats that were answered.
+    pub heartbeats: u64,
+    /// Shortest round trip, nanoseconds; 0 without heartbeats.
+    pub rtt_min_ns: u64,
+    /// Mean round trip, nanoseconds.
+    pub rtt_mean_ns: u64,
+    /// Longest round trip, nanoseconds.
+    pub rtt_max_ns: u64,
+    /// Longest silence of the coordinator, nanoseconds.
+    pub gap_max_ns: u64,
+    /// How often the agent dialled anew.
+    pub reconnects: u64,
+    /// Bytes received from the coordinator.
+    pub bytes_in: u64,
+    /// Bytes sent to it.
+    pub bytes_out: u64,
+}
+
+/// A span in which the agent did not work, nanoseconds since the stage's start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// First instant.
+    pub from_ns: u64,
+    /// Last instant.
+    pub to_ns: u64,
+    /// What it was: stopped by a signal, machine asleep, late join.
+    pub what: String,
+}
+
+/// What went through one endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointRow {
+    /// The endpoint.
+    pub uri: String,
+    /// Requests that were sent to it.
+    pub requests: u64,
+    /// Requests that failed, by [`ErrorClass::index`].
+    pub errors: [u64; ErrorClass::ALL.len()],
+    /// Bytes of content received from it.
+    pub bytes_in: u64,
+    /// Bytes of content sent to it.
+    pub bytes_out: u64,
+    /// Service time of requests that succeeded.
+    pub service: Latency,
+}
+
+impl EndpointRow {
+    /// Adds another row of the same endpoint.
+    pub fn merge(&mut self, other: &Self) {
+        self.requests = self.requests.saturating_add(other.requests);
+        for (mine, theirs) in self.errors.iter_mut().zip(&other.errors) {
+            *mine = mine.saturating_add(*theirs);
+        }
+        self.bytes_in = self.bytes_in.saturating_add(other.bytes_in);
+        self.bytes_out = self.bytes_out.saturating_add(other.bytes_out);
+        self.service.merge(&other.service);
+    }
+}
+
+/// Results of one attempt of one agent for one stage. Instants "since the stage's start" count from T in the
+/// agent's own monotonic clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StagePart {
+    /// [`PART_FORMAT`].
+    pub format: u32,
+    /// Position of the stage in the plan.
+    pub stage: u32,
+    /// Index of the agent.
+    pub agent: u32,
+    /// Attempt under that index, from 1.
+    pub attempt: u32,
+    /// How much of the window it covered.
+    pub state: PartState,
+    /// T in the agent's monotonic clock, nanoseconds.
+    pub planned_start_ns: u64,
+    /// When its workers were released, agent's monotonic clock; `None` when they never were.
+    pub released_ns: Option<u64>,
+    /// When its first operation was sent, agent's monotonic clock.
+    pub first_operation_ns: Option<u64>,
+    /// [`StagePart::released_ns`] in the coordinator's clock; set by the coordinator.
+    pub released_coordinator_ns: Option<u64>,
+    /// [`StagePart::first_operation_ns`] in the coordinator's clock; set by the coordinator.
+    pub first_operation_coordinator_ns: Option<u64>,
+    /// Since the stage's start, when it stopped starting operations: the window that it covered, nanoseconds.
+    pub window_ns: u64,
+    /// Everything that it did.
+    pub totals: Totals,
+    /// The same by second.
+    pub series: Series,
+    /// How well it kept time.
+    pub lateness: Lateness,
+    /// What it used.
+    pub client: ClientUse,
+    /// How its connection fared.
+    pub network: NetworkHealth,
+    /// When it did not work; the first [`MAX_PAUSES`].
+    #[serde(deserialize_with = "bounded_list::<_, _, MAX_PAUSES>")]
+    pub pauses: Vec<Pause>,
+    /// Pauses beyond the limit.
+    pub pauses_dropped: u64,
+    /// What went through each endpoint.
+    #[serde(deserialize_with = "bounded_list::<_, _, MAX_ENDPOINTS>")]
+    pub endpoints: Vec<EndpointRow>,
+    /// Requests that serve no operation: markers, locks, listings, probes.
+    pub other_requests: u64,
+    /// Half-open ranges of indexes that are done (prepare, cleanup).
+    #[serde(deserialize_with = "bounded_list::<_, _, MAX_RANGES>")]
+    pub ranges_done: Vec<(u64, u64)>,
+    /// Objects that it created (prepare).
+    pub created: u64,
+    /// Objects that were there already (prepare).
+    pub existed: u64,
+    /// What went wrong; the first [`MAX_PROBLEMS`].
+    #[serde(deserialize_with = "bounded_list::<_, _, MAX_PROBLEMS>")]
+    pub problems: Vec<Problem>,
+    /// Problems beyond the limit.
+    pub problems_dropped: u64,
+    /// What the agent ran on: kernel, file system and mount options, memory, cgroup limits, versions.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl StagePart {
+    /// An empty part of a complete attempt; the rest is filled in field by field.
+    #[must_use]
+    pub fn new(stage: u32, agent: u32, attempt: u32) -> Self {
+        Self {
+            format: PART_FORMAT,
+            stage,
+            agent,
+            attempt,
+            state: PartState::Complete,
+            planned_start_ns: 0,
+            released_ns: None,
+            first_operation_ns: None,
+            released_coordinator_ns: None,
+            first_operation_coordinator_ns: None,
+            window_ns: 0,
+            totals: Totals::new(),
+            series: Series::new(),
+            lateness: Lateness::default(),
+            client: ClientUse::default(),
+            network: NetworkHealth::default(),
+            pauses: Vec::new(),
+            pauses_dropped: 0,
+            endpoints: Vec::new(),
+            other_requests: 0,
+            ranges_done: Vec::new(),
+            created: 0,
+            existed: 0,
+            problems: Vec::new(),
+            problems_dropped: 0,
+            environment: BTreeMap::new(),
+        }
+    }
+
+    /// Keeps a problem, or counts it when there are enough.
+    pub fn add_problem(&mut self, problem: Problem) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(problem);
+        } else {
+            self.problems_dropped += 1;
+        }
+    }
+
+    /// Keeps a pause, or counts it when there are enough.
+    pub fn add_pause(&mut self, pause: Pause) {
+        if self.pauses.len() < MAX_PAUSES {
+            self.pauses.push(pause);
+        } else {
+            self.pauses_dropped += 1;
+        }
+    }
+
+    /// Encodes the part: a JSON document in which histograms and series are compact strings.
+    ///
+    /// # Errors
+    /// [`PartError::TooLarge`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>, PartError> {
+        let bytes = serde_json::to_vec(self)?;
+        if bytes.len() > MAX_PART_BYTES { Err(PartError::TooLarge { bytes: bytes.len() }) } else { Ok(bytes) }
+    }
+
+    /// Reads what [`StagePart::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// [`PartError`], for anything else; lists and histograms are bounded while they are read.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, PartError> {
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        if bytes.len() > MAX_PART_BYTES {
+            return Err(PartError::TooLarge { bytes: bytes.len() });
+        }
+        // The version comes first: another one may not even parse.
+        let Version { format } = serde_json::from_slice(bytes)?;
+        if format != PART_FORMAT {
+            return Err(PartError::Format { found: format });
+        }
+        Ok(serde_json::from_slice(bytes)?)
+    }
+}

@@ -1,0 +1,283 @@
+//! `results.json`: everything about a run, in one versioned document.
+//!
+//! Names are camelCase, numbers are integers with the unit in the name, and no percentile stands without its
+//! count. The two ledgers say what the data set holds and which operations are accounted for; neither contains a
+//! silent gap. [`Report::build`] is a pure merge: the same inputs give the same document in whatever order parts
+//! came. Deliberately no rendering: tables, TSV and HTML are made from this by others.
+
+use super::merge::merge_stage;
+use super::part::{PartState, StagePart};
+use super::series::Series;
+use super::stage::{StageFacts, StageReport};
+use crate::plan::Threshold;
+use crate::problem::Problem;
+use crate::thresholds::{Outcome, ThresholdResult, Verdict, evaluate_all, exit_code, verdict};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of the document.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The whole document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Which run, of what, when.
+    pub run: RunFacts,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the thresholds say.
+    pub verdict: Verdict,
+    /// The exit code of `lockstep run`.
+    pub exit_code: u8,
+    /// Why the results are in doubt; empty when they are not.
+    pub degraded: Vec<String>,
+    /// Each threshold.
+    pub thresholds: Vec<ThresholdResult>,
+    /// Each stage that was begun, in order.
+    pub stages: Vec<StageReport>,
+    /// What the data set holds; `None` when nothing was prepared.
+    pub dataset: Option<DatasetLedger>,
+    /// Which operations are accounted for.
+    pub operations: Vec<OperationsLedgerRow>,
+    /// What happened.
+    pub timeline: Vec<TimelineEvent>,
+    /// What went wrong with the run as a whole; stages have their own.
+    pub problems: Vec<Problem>,
+}
+
+/// Which run, of what, when.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunFacts {
+    /// Name of the run.
+    pub name: String,
+    /// Its unique id.
+    pub uid: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Attempt of the whole run.
+    pub attempt: u32,
+    /// Version of Lockstep.
+    pub version: String,
+    /// Target, as the manifest gives it.
+    pub target_uri: String,
+    /// Agents asked for.
+    pub replicas: u32,
+    /// Wall time of the start.
+    pub started: String,
+    /// Wall time of the end.
+    pub finished: String,
+}
+
+/// What the data set holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DatasetLedger {
+    /// Objects that there are to be.
+    pub planned: u64,
+    /// Objects of all ranges that are done.
+    pub done: u64,
+    /// These ranges, half-open, disjoint and in order.
+    pub done_ranges: Vec<(u64, u64)>,
+    /// Objects that were created.
+    pub created: u64,
+    /// Objects that were there already.
+    pub existed: u64,
+    /// Objects done more than once, because an attempt was lost.
+    pub repeated: u64,
+}
+
+impl DatasetLedger {
+    /// The union of what prepare's parts say is done.
+    #[must_use]
+    pub fn of<'a>(planned: u64, parts: impl IntoIterator<Item = &'a StagePart>) -> Self {
+        let mut ledger = Self { planned, ..Self::default() };
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for part in parts {
+            ranges.extend(part.ranges_done.iter().filter(|(from, to)| from < to));
+            ledger.created = ledger.created.saturating_add(part.created);
+            ledger.existed = ledger.existed.saturating_add(part.existed);
+            ledger.repeated = ledger.repeated.saturating_add(part.totals.repeated_operations);
+        }
+        ledger.done_ranges = union_of(ranges);
+        ledger.done = ledger.done_ranges.iter().map(|(from, to)| to - from).sum();
+        ledger
+    }
+}
+
+/// Which operations of one attempt are accounted for, over all stages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OperationsLedgerRow {
+    /// Index of the agent.
+    pub agent: u32,
+    /// Attempt under it.
+    pub attempt: u32,
+    /// Operations that it reported, failed ones included; exact unless there is something unaccounted.
+    pub operations_reported: u64,
+    /// Of these, how many failed.
+    pub errors_reported: u64,
+    /// Requests behind them, retries included.
+    pub requests_reported: u64,
+    /// Requests that serve no operation.
+    pub other_requests: u64,
+    /// Spans in which it may have done more than it reported.
+    pub unaccounted: Vec<Unaccounted>,
+}
+
+/// A span of which nothing is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unaccounted {
+    /// Position of the stage in the plan.
+    pub stage: u32,
+    /// From here, nanoseconds since the stage's start,
+    pub from_ns: u64,
+    /// to here.
+    pub to_ns: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TimelineEvent {
+    /// When, milliseconds since the run's start.
+    pub at_ms: u64,
+    /// To which agent; `None` is the run.
+    pub agent: Option<u32>,
+    /// What.
+    pub what: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// One stage's inputs.
+#[derive(Clone, Copy, Debug)]
+pub struct StageInput<'a> {
+    /// What the coordinator knows.
+    pub facts: &'a StageFacts,
+    /// What the agents handed in, each (agent, attempt) once.
+    pub parts: &'a [StagePart],
+    /// Per-second response times from intervals, if they were gathered.
+    pub live: Option<&'a Series>,
+}
+
+/// Everything that a report is made of.
+#[derive(Clone, Debug)]
+pub struct ReportInputs<'a> {
+    /// Which run.
+    pub run: RunFacts,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The exit code that the failure asks for; used when the outcome is `Failed`.
+    pub failure_exit: u8,
+    /// Whether an objection that the plan counts makes the verdict inconclusive.
+    pub in_doubt: bool,
+    /// Why the results are in doubt.
+    pub degraded: Vec<String>,
+    /// The plan's thresholds.
+    pub thresholds: &'a [Threshold],
+    /// Objects that the data set is to have; `None` when nothing was to be prepared.
+    pub objects_planned: Option<u64>,
+    /// The stages in order.
+    pub stages: &'a [StageInput<'a>],
+    /// What happened, in any order.
+    pub timeline: Vec<TimelineEvent>,
+    /// Problems of the run as a whole.
+    pub problems: Vec<Problem>,
+}
+
+impl Report {
+    /// Merges everything into the document.
+    #[must_use]
+    pub fn build(inputs: ReportInputs<'_>) -> Self {
+        let ReportInputs {
+            run,
+            outcome,
+            failure_exit,
+            in_doubt,
+            degraded,
+            thresholds,
+            objects_planned,
+            stages,
+            mut timeline,
+            problems,
+        } = inputs;
+        let reports: Vec<_> =
+            stages.iter().map(|stage| merge_stage(stage.facts, stage.parts, stage.live)).collect();
+        let thresholds = evaluate_all(thresholds, &reports);
+        let verdict = verdict(outcome, &thresholds, in_doubt);
+        timeline.sort_by(|a, b| (a.at_ms, a.agent, &a.what).cmp(&(b.at_ms, b.agent, &b.what)));
+        let prepared =
+            stages.iter().filter(|stage| stage.facts.kind == "prepare").flat_map(|stage| stage.parts);
+        Self {
+            schema_version: SCHEMA_VERSION,
+            run,
+            outcome,
+            verdict,
+            exit_code: exit_code(outcome, verdict, failure_exit),
+            degraded,
+            thresholds,
+            dataset: objects_planned.map(|planned| DatasetLedger::of(planned, prepared)),
+            operations: operations_ledger(stages.iter().flat_map(|stage| stage.parts)),
+            stages: reports,
+            timeline,
+            problems,
+        }
+    }
+
+    /// The document as indented JSON with a final line end.
+    ///
+    /// # Errors
+    /// None that these types can cause; kept for the caller to report rather than to hide.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string_pretty(self).map(|json| json + "\n")
+    }
+}
+
+/// One row per attempt, in order of agent and attempt.
+#[must_use]
+pub fn operations_ledger<'a>(parts: impl IntoIterator<Item = &'a StagePart>) -> Vec<OperationsLedgerRow> {
+    let mut rows: BTreeMap<(u32, u32), OperationsLedgerRow> = BTreeMap::new();
+    for part in parts {
+        let row = rows.entry((part.agent, part.attempt)).or_default();
+        let errors = part.totals.errors();
+        (row.agent, row.attempt) = (part.agent, part.attempt);
+        row.operations_reported =
+            row.operations_reported.saturating_add(part.totals.operations()).saturating_add(errors);
+        row.errors_reported = row.errors_reported.saturating_add(errors);
+        row.requests_reported = row.requests_reported.saturating_add(part.totals.requests());
+        row.other_requests = row.other_requests.saturating_add(part.other_requests);
+        if let PartState::Lost { reason, unaccounted_from_ns, unaccounted_to_ns } = &part.state {
+            row.unaccounted.push(Unaccounted {
+                stage: part.stage,
+                from_ns: *unaccounted_from_ns,
+                to_ns: *unaccounted_to_ns,
+                reason: reason.clone(),
+            });
+        }
+    }
+    let mut rows: Vec<_> = rows.into_values().collect();
+    for row in &mut rows {
+        row.unaccounted.sort_by_key(|span| (span.stage, span.from_ns, span.to_ns));
+    }
+    rows
+}
+
+/// Disjoint ranges in order that cover the same.
+fn union_of(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    ranges.sort_unstable();
+    let mut union: Vec<(u64, u64)> = Vec::new();
+    for (from, to) in ranges {
+        match union.last_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(to),
+            _ => union.push((from, to)),
+        }
+    }
+    union
+}

@@ -1,0 +1,228 @@
+//! What happened in each second of a stage, per operation.
+//!
+//! Second *n* is `[T + n s, T + n s + 1 s)` in the agent's own clock, where T is the stage's start; as all agents
+//! share T, rows of many agents add up second by second, exactly. An operation belongs to the second in which it
+//! ended; seconds past the window hold what drained. Deliberately a sparse table: a second in which nothing ended
+//! has no row.
+
+use super::histogram::Histogram;
+use super::totals::Totals;
+use super::wire::{DecodeError, from_base64, put_varint, take_varint, take_varint_u32, to_base64};
+use crate::op::Op;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
+
+/// More rows than this are refused when a series is read: a week of seconds.
+pub const MAX_SECONDS: usize = 7 * 24 * 3600;
+
+/// One operation in one second.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpSecond {
+    /// Operations that succeeded.
+    pub count: u64,
+    /// Bytes that they moved.
+    pub bytes: u64,
+    /// Operations that failed.
+    pub errors: u64,
+    /// Sum of the response times of those that succeeded, nanoseconds.
+    pub sum_ns: u64,
+    /// Longest response time, nanoseconds; 0 without any.
+    pub max_ns: u64,
+    /// Response times, where they were kept per second; never a part of them: a merge with a side that lacks
+    /// them has none. Not part of the encoded form.
+    pub response: Option<Box<Histogram>>,
+}
+
+impl OpSecond {
+    /// Adds another one, exactly.
+    pub fn merge(&mut self, other: &Self) {
+        self.response = match (self.response.take(), &other.response) {
+            (mine, _) if other.count == 0 => mine,
+            (_, theirs) if self.count == 0 => theirs.clone(),
+            (Some(mut mine), Some(theirs)) => {
+                mine.merge(theirs);
+                Some(mine)
+            }
+            _ => None,
+        };
+        self.count = self.count.saturating_add(other.count);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.errors = self.errors.saturating_add(other.errors);
+        self.sum_ns = self.sum_ns.saturating_add(other.sum_ns);
+        self.max_ns = self.max_ns.max(other.max_ns);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count == 0 && self.errors == 0
+    }
+}
+
+/// One second, by [`Op::index`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecondRow {
+    /// What each operation did.
+    pub ops: [OpSecond; Op::ALL.len()],
+}
+
+impl SecondRow {
+    /// Adds another row of the same second.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.ops.iter_mut().zip(&other.ops) {
+            mine.merge(theirs);
+        }
+    }
+
+    /// All operations together.
+    #[must_use]
+    pub fn overall(&self) -> OpSecond {
+        let mut sum = OpSecond::default();
+        for op in &self.ops {
+            sum.merge(op);
+        }
+        sum
+    }
+}
+
+/// Rows by second since the stage's start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Series {
+    rows: BTreeMap<u32, SecondRow>,
+}
+
+impl Series {
+    /// A series without rows.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { rows: BTreeMap::new() }
+    }
+
+    /// Adds what was recorded in `second`. With `keep_response`, response times of the second are kept too, for
+    /// percentiles over time.
+    pub fn add(&mut self, second: u32, totals: &Totals, keep_response: bool) {
+        let mut row = SecondRow::default();
+        for (op, _, cell) in totals.iter() {
+            let response = cell.response();
+            row.ops[op.index()].merge(&OpSecond {
+                count: cell.count(),
+                bytes: cell.bytes,
+                errors: cell.error_count(),
+                sum_ns: response.sum_ns,
+                max_ns: response.max_ns,
+                response: keep_response.then(|| Box::new(response.histogram.clone())),
+            });
+        }
+        if row.ops.iter().any(|op| !op.is_empty()) {
+            self.rows.entry(second).or_default().merge(&row);
+        }
+    }
+
+    /// Adds another series, exactly.
+    pub fn merge(&mut self, other: &Self) {
+        for (second, row) in &other.rows {
+            self.rows.entry(*second).or_default().merge(row);
+        }
+    }
+
+    /// The rows in order of time: (second, row).
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u32, &SecondRow)> + '_ {
+        self.rows.iter().map(|(second, row)| (*second, row))
+    }
+
+    /// The row of a second, if anything ended in it.
+    #[must_use]
+    pub fn row(&self, second: u32) -> Option<&SecondRow> {
+        self.rows.get(&second)
+    }
+
+    /// How many seconds have a row.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Forgets the response times of single seconds, and with them most of the memory.
+    pub fn drop_response(&mut self) {
+        for op in self.rows.values_mut().flat_map(|row| &mut row.ops) {
+            op.response = None;
+        }
+    }
+
+    /// Appends the compact form: number of rows, then for each the distance to the row before it, a bit per
+    /// operation present, and five numbers for each of those. Response times are left out.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.rows.len() as u64);
+        let mut next = 0;
+        for (second, row) in &self.rows {
+            put_varint(out, u64::from(*second) - next);
+            let present = row
+                .ops
+                .iter()
+                .enumerate()
+                .fold(0u64, |bits, (at, op)| bits | u64::from(!op.is_empty()) << at);
+            put_varint(out, present);
+            for op in row.ops.iter().filter(|op| !op.is_empty()) {
+                for number in [op.count, op.bytes, op.errors, op.sum_ns, op.max_ns] {
+                    put_varint(out, number);
+                }
+            }
+            next = u64::from(*second) + 1;
+        }
+    }
+
+    /// Reads what [`Series::encode`] wrote, and nothing else.
+    ///
+    /// # Errors
+    /// When the input is truncated, has bytes left over, or holds a second or an operation out of range.
+    pub fn decode(mut input: &[u8]) -> Result<Self, DecodeError> {
+        let input = &mut input;
+        let rows = take_varint(input)?;
+        if rows > MAX_SECONDS as u64 {
+            return Err(DecodeError::TooLarge);
+        }
+        let mut series = Self::new();
+        let mut next = 0u32;
+        for _ in 0..rows {
+            let second = next.checked_add(take_varint_u32(input)?).ok_or(DecodeError::OutOfRange)?;
+            next = second.checked_add(1).ok_or(DecodeError::OutOfRange)?;
+            let present = take_varint(input)?;
+            if present == 0 || present >> Op::ALL.len() != 0 {
+                return Err(DecodeError::OutOfRange);
+            }
+            let mut row = SecondRow::default();
+            for (at, op) in row.ops.iter_mut().enumerate() {
+                if present >> at & 1 == 1 {
+                    for number in
+                        [&mut op.count, &mut op.bytes, &mut op.errors, &mut op.sum_ns, &mut op.max_ns]
+                    {
+                        *number = take_varint(input)?;
+                    }
+                }
+            }
+            series.rows.insert(second, row);
+        }
+        if input.is_empty() { Ok(series) } else { Err(DecodeError::Trailing) }
+    }
+}
+
+/// Base64 of the compact form.
+impl Serialize for Series {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::new();
+        self.encode(&mut bytes);
+        serializer.serialize_str(&to_base64(&bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for Series {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        from_base64(&text).and_then(|bytes| Self::decode(&bytes)).map_err(D::Error::custom)
+    }
+}
