@@ -1,0 +1,198 @@
+//! What a loss costs: replacement, going on without, or giving up.
+//!
+//! Architecture invariant: never two attempts under one index. A seat gets its next attempt only when the one
+//! before is known dead, or must have ended by itself: two seconds after `orphanGrace`, counted from the last
+//! message of the coordinator that it can have read.
+
+use super::agent::{AgentState, LossReason};
+use super::message::{Action, Directive};
+use super::seat::{Ghost, nanos};
+use super::{Phase, Run, StageState};
+use crate::plan::{FailureMode, FailurePlan, RuleAction};
+use crate::problem::{Problem, exit};
+
+impl Run {
+    /// Gives up the attempt at `index`. `dead`: its process is known to have ended.
+    pub(super) fn lose(&mut self, index: u32, reason: LossReason, dead: bool, now_ns: u64) {
+        let seat = &self.seats[index as usize];
+        let (attempt, heard_ns) = (seat.attempt, seat.heard_ns);
+        let stage = seat.in_stage().map(|(stage, _)| stage);
+        let stopping = matches!(self.phase, Phase::Aborting { .. } | Phase::Finishing { .. });
+        if !self.move_to(index, AgentState::Lost(reason.clone()), &reason.to_string(), now_ns) {
+            return;
+        }
+        self.haunt(index, Some(reason.clone()), dead, heard_ns, now_ns);
+        self.actions.push(Action::GiveUp { index, attempt, stage, reason: reason.to_string() });
+        if stopping {
+            return;
+        }
+        self.note_lost_window(index, stage, &reason.to_string());
+        self.pass_keeper_on(index);
+        match self.verdict_on(index, &reason) {
+            Loss::Replace { counted } => {
+                let seat = &mut self.seats[index as usize];
+                let delay_ns = retry_delay_ns(&self.plan.failure, &self.plan.run.uid, index, seat.retries);
+                seat.retries += u32::from(counted);
+                seat.replace_at_ns = Some(now_ns + delay_ns);
+                self.degrade(format!("agent {index} was lost ({reason}) and is replaced"));
+            }
+            Loss::GoOn => {
+                self.degrade(format!("agent {index} was lost ({reason}) and is not replaced"));
+                self.resplit();
+            }
+            Loss::GiveUp(why) => self.fail(self.loss_problem(index, stage, &reason, why), now_ns),
+        }
+    }
+
+    /// The attempt at `index` may still act; what it held goes back to the pools.
+    pub(super) fn haunt(
+        &mut self,
+        index: u32,
+        reason: Option<LossReason>,
+        dead: bool,
+        heard_ns: u64,
+        now_ns: u64,
+    ) {
+        let attempt = self.seats[index as usize].attempt;
+        let gone_ns = if dead { now_ns } else { self.gone_by_ns(heard_ns) };
+        self.ghosts.push(Ghost { index, attempt, reason, gone_ns });
+        for pool in self.pools.values_mut().chain(self.puts.as_mut()) {
+            pool.take_back((index, attempt));
+        }
+        if !dead {
+            self.actions.push(Action::Kill { index, attempt });
+        }
+    }
+
+    fn note_lost_window(&mut self, index: u32, stage: Option<u32>, reason: &str) {
+        let Some(stage) = stage else { return };
+        // A discard stage flows into the one that counts, and takes its agents along.
+        let last = self.chain_end(stage);
+        let counts = self.plan.stages[last as usize].kind.execute().is_some();
+        let over = self.stages[last as usize].state == StageState::Done;
+        let at_barrier = self.stages[last as usize].ended_ns.is_some();
+        if counts && !over && !at_barrier {
+            let name = self.plan.stages[last as usize].name.clone();
+            self.partial.push(format!("{name} lacks part of agent {index}'s window: {reason}"));
+        }
+    }
+
+    fn pass_keeper_on(&mut self, index: u32) {
+        if self.keeper != Some(index) {
+            return;
+        }
+        self.keeper = self.seats.iter().find(|seat| seat.was_ready && seat.state.is_heard()).map(|seat| seat.index);
+        if let Some(next) = self.keeper {
+            self.send(next, Directive::Keep);
+        }
+    }
+
+    fn verdict_on(&self, index: u32, reason: &LossReason) -> Loss {
+        let failure = &self.plan.failure;
+        let rule = failure.rules.iter().find(|rule| rule.reasons.iter().any(|name| name == reason.name()));
+        match rule.map(|rule| rule.action) {
+            Some(RuleAction::Abort) => return Loss::GiveUp("a rule of failurePolicy asks for it"),
+            Some(RuleAction::Retry) => {
+                let counted = rule.is_none_or(|rule| rule.count_attempt);
+                return Loss::Replace { counted };
+            }
+            Some(RuleAction::Continue) => return self.go_on_or_give_up(),
+            None => {}
+        }
+        if self.seats[index as usize].retries < failure.retry_attempts {
+            return Loss::Replace { counted: true };
+        }
+        self.go_on_or_give_up()
+    }
+
+    /// What the policy says of a seat that stays empty. The seat is not live any more here.
+    fn go_on_or_give_up(&self) -> Loss {
+        let live = self.live();
+        let failure = &self.plan.failure;
+        if live < failure.min_agents {
+            return Loss::GiveUp("fewer than minAgents are left");
+        }
+        let started = self.stages.iter().skip(1).any(|stage| stage.planned_start_ns.is_some());
+        if !started && live < self.plan.min_available {
+            return Loss::GiveUp("fewer than minAvailable are left to start");
+        }
+        match failure.mode {
+            FailureMode::FailFast => Loss::GiveUp("failurePolicy is FailFast and no attempt is left"),
+            FailureMode::ContinueIfMajority if live * 2 <= self.plan.replicas => {
+                Loss::GiveUp("no majority of the agents is left")
+            }
+            FailureMode::BestEffort if live == 0 => Loss::GiveUp("no agent is left"),
+            FailureMode::ContinueIfMajority | FailureMode::BestEffort => Loss::GoOn,
+        }
+    }
+
+    /// Splits the cluster's rate over those who live, where the stage asks for it.
+    fn resplit(&mut self) {
+        let Phase::Stage(current) = &self.phase else { return };
+        let asked = self.plan.stages[current.last as usize]
+            .kind
+            .execute()
+            .and_then(|execute| execute.rate)
+            .is_some_and(|rate| rate.redistribute);
+        if !asked {
+            return;
+        }
+        let sharing: Vec<u32> =
+            self.seats.iter().filter(|seat| seat.in_stage().is_some()).map(|seat| seat.index).collect();
+        let agents = sharing.len() as u32;
+        for (position, index) in (0u32..).zip(sharing) {
+            self.send(index, Directive::Resplit { agents, position });
+        }
+    }
+
+    fn loss_problem(&self, index: u32, stage: Option<u32>, reason: &LossReason, why: &str) -> Problem {
+        let place = stage.map_or_else(|| "before the first stage".to_owned(), |stage| format!("in {}", self.stage_name(stage)));
+        let attempts = self.seats[index as usize].retries + 1;
+        let replicas = self.plan.replicas;
+        let problem = Problem::new(
+            format!("run {} stopped: agent {index} of {replicas} was lost {place}", self.plan.run.name),
+            format!("{reason} (attempt {attempts}); {why}"),
+        );
+        let exit = if *reason == LossReason::NoHello { exit::UNREACHABLE } else { exit::STAGE_FAILED };
+        problem
+            .likely(match reason {
+                LossReason::NoHello => "the agent could not start, or cannot reach the coordinator",
+                LossReason::Unreachable => "the network between agent and coordinator is down, or its machine is",
+                LossReason::Ended(_) => "it was killed: by a person, by the kernel for memory, or by an eviction",
+                LossReason::Stalled => "the storage under test hangs, e.g. a dead NFS mount",
+                LossReason::NoAcknowledgement => "the agent's machine is overloaded",
+                LossReason::Orphaned => "the coordinator was stopped or cut off for longer than orphanGrace",
+            })
+            .next("look at the agent's log in the results directory")
+            .next("allow for losses: failurePolicy.retryAttempts, mode ContinueIfMajority or BestEffort")
+            .kept("results of stages that were over before are kept")
+            .exit(exit)
+    }
+
+    pub(super) fn deadline_problem(&self) -> Problem {
+        Problem::new(
+            format!("run {} stopped: its deadline passed", self.plan.run.name),
+            format!("activeDeadline of {:?} is over", self.plan.active_deadline.unwrap_or_default()),
+        )
+        .likely("the target is slower than the plan's estimate")
+        .next("lockstep plan -f FILE shows the estimate; raise activeDeadline or ask for less")
+        .exit(exit::DEADLINE)
+    }
+}
+
+/// What becomes of a lost seat.
+enum Loss {
+    Replace { counted: bool },
+    GoOn,
+    GiveUp(&'static str),
+}
+
+/// Wait before the next attempt: `retryDelay`, doubling to 30 s, with a jitter of up to a quarter that depends only
+/// on the run and the seat, so that seats lost together do not come back together.
+fn retry_delay_ns(failure: &FailurePlan, uid: &str, index: u32, retries: u32) -> u64 {
+    let base_ns = nanos(failure.retry_delay);
+    let ceiling_ns = nanos(FailurePlan::RETRY_DELAY_MAX).max(base_ns);
+    let doubled_ns = base_ns.saturating_mul(1 << retries.min(16)).min(ceiling_ns);
+    let seed = uid.bytes().fold(u64::from(index) + 1, |hash, byte| hash.wrapping_mul(0x100_0000_01b3) ^ u64::from(byte));
+    doubled_ns + (seed % 1_000) * (doubled_ns / 4) / 1_000
+}

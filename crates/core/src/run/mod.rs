@@ -1,0 +1,423 @@
+//! The run's state machine: the only place that decides.
+//!
+//! **Theory of operation.** [`Run::step`] takes one event and the time, and returns actions. It works in two halves.
+//! The first ([`says`], [`loss`]) writes down what the event says about one agent. The second ([`flow`]) is
+//! level-triggered: it looks at the whole and does what is due, until nothing is. So nothing depends on the order in
+//! which messages of different agents arrive, and a `Tick` alone is enough to go on after any of them.
+//!
+//! ```text
+//! Gathering ─quorum ready→ Stage 1 … n ─────────────→ Finishing ─all ended→ Over
+//!     │                      │ fatal fault, policy gave up, stop      ↗
+//!     └──────────────────────┴→ Aborting ─stopped→ [cleanup] ────────┘
+//!
+//! a stage:  Staging ─all staged, clocks fresh→ Arming ─all acknowledged→ Going ─barrier→ over
+//!              ↑ someone disconnected ──────────┘ └─ too late: arm again ┘
+//! ```
+//!
+//! Architecture invariant: every decision on stages, barriers, starts, losses, retries and outcomes is made here.
+//! The operator and the local runner only carry out actions, so the same tests cover both.
+//! It deliberately knows nothing of sockets, pods, files or results; a stage's arrival means that its result is
+//! persisted already.
+
+pub mod agent;
+mod flow;
+mod loss;
+pub mod message;
+pub mod pool;
+mod says;
+pub mod seat;
+mod start;
+#[cfg(test)]
+mod tests;
+pub mod view;
+
+use crate::lease::LeaseKind;
+use crate::plan::{Plan, Sharing};
+use crate::problem::Problem;
+use crate::ranges::RangeSet;
+use agent::{AgentState, Position, is_legal};
+use message::{Action, Directive, Event, Stop, Told};
+use pool::Pool;
+use seat::{Ghost, Seat, nanos};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A gap between two steps from which on the coordinator itself was stopped, and judges nobody by it.
+const JUMP_NS: u64 = 2_000_000_000;
+/// Faults that are kept word for word; the rest is counted.
+const FAULTS_MAX: usize = 32;
+/// Lines of the run's story that are kept; later ones are only logged.
+const TIMELINE_MAX: usize = 2_000;
+
+/// A run under way.
+#[derive(Debug)]
+pub struct Run {
+    plan: Arc<Plan>,
+    /// Agents share the machine with at least as many cores: the last stretch before a start may be spun.
+    spin: bool,
+    seats: Vec<Seat>,
+    ghosts: Vec<Ghost>,
+    phase: Phase,
+    pools: BTreeMap<u32, Pool>,
+    puts: Option<Pool>,
+    next_lease: u64,
+    keeper: Option<u32>,
+    fresh_place: bool,
+    delayed: bool,
+    stop: Option<Stop>,
+    failure: Option<Problem>,
+    faults: Vec<Problem>,
+    faults_dropped: u64,
+    degraded: Vec<String>,
+    partial: Vec<String>,
+    stages: Vec<StageFacts>,
+    timeline: Vec<Told>,
+    refused: u64,
+    began_ns: u64,
+    last_step_ns: u64,
+    actions: Vec<Action>,
+}
+
+/// What the run as a whole is at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    Gathering,
+    Stage(Current),
+    /// `then`: the cleanup stage that follows, if one does.
+    Aborting {
+        since_ns: u64,
+        then: Option<u32>,
+    },
+    Finishing {
+        since_ns: u64,
+    },
+    Over,
+}
+
+/// The stage under way, or the chain of stages that flow into each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Current {
+    first: u32,
+    last: u32,
+    start: Start,
+    /// When the first agent arrived, or ran out of work: the barrier's timeout counts from here.
+    first_arrival_ns: Option<u64>,
+    drained: bool,
+}
+
+/// How far the start of a stage is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    Staging { since_ns: u64, round: u32 },
+    Countdown { until_ns: u64, round: u32 },
+    Arming { at_ns: u64, commit_by_ns: u64, round: u32 },
+    Going { at_ns: u64 },
+}
+
+/// What is known of a stage beyond its agents' results.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StageFacts {
+    /// How far it is.
+    pub state: StageState,
+    /// Common start, coordinator's clock, nanoseconds.
+    pub planned_start_ns: Option<u64>,
+    /// When it was over.
+    pub ended_ns: Option<u64>,
+    /// How often it was armed again before its commit.
+    pub rearmed: u32,
+    /// Latest release minus earliest, nanoseconds; `None` until two agents have started.
+    pub skew_ns: Option<u64>,
+    /// Bound of the error of `skew_ns`, nanoseconds.
+    pub clock_error_ns: u64,
+    /// Release instant of each agent that began at the common start: (index, coordinator's clock).
+    pub releases: Vec<(u32, u64)>,
+    /// Agents that took part.
+    pub agents: u32,
+}
+
+/// How far a stage is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StageState {
+    /// Not begun.
+    #[default]
+    Waiting,
+    /// Getting ready to start together.
+    Starting,
+    /// Under way.
+    Working,
+    /// Over, as it should.
+    Done,
+    /// Over before its time.
+    Failed,
+    /// Never begun, and will not be.
+    Skipped,
+}
+
+impl Run {
+    /// A run of `plan`, beginning at `now_ns`. `spin`: see [`Directive::Arm`]. The first actions spawn the agents.
+    #[must_use]
+    pub fn new(plan: Arc<Plan>, spin: bool, now_ns: u64) -> Self {
+        let seats: Vec<Seat> = (0..plan.replicas).map(|index| Seat::new(index, now_ns)).collect();
+        let actions = seats.iter().map(|seat| Action::Spawn { index: seat.index, attempt: 0 }).collect();
+        let stages = vec![StageFacts::default(); plan.stages.len()];
+        let fresh = plan.dataset.len();
+        let writes = plan.stages.iter().filter_map(|stage| stage.kind.execute()).any(has_puts);
+        let puts = writes.then(|| {
+            let free = spaces(&plan).map(|space| (space, RangeSet::of(fresh, PUT_END))).collect();
+            Pool::new(LeaseKind::Put, free, PUT_LEASE_FIRST, 1)
+        });
+        Self {
+            spin,
+            seats,
+            ghosts: Vec::new(),
+            phase: Phase::Gathering,
+            pools: BTreeMap::new(),
+            puts,
+            next_lease: 0,
+            keeper: None,
+            fresh_place: false,
+            delayed: false,
+            stop: None,
+            failure: None,
+            faults: Vec::new(),
+            faults_dropped: 0,
+            degraded: Vec::new(),
+            partial: Vec::new(),
+            stages,
+            timeline: Vec::new(),
+            refused: 0,
+            began_ns: now_ns,
+            last_step_ns: now_ns,
+            actions,
+            plan,
+        }
+    }
+
+    /// The actions with which a new run begins.
+    pub fn begin(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Takes one event in at `now_ns` (coordinator's monotonic clock), and returns what is to be done.
+    pub fn step(&mut self, event: Event, now_ns: u64) -> Vec<Action> {
+        if self.phase == Phase::Over {
+            return Vec::new();
+        }
+        let gap_ns = now_ns.saturating_sub(self.last_step_ns);
+        if gap_ns > JUMP_NS {
+            self.forgive(gap_ns, now_ns);
+        }
+        self.last_step_ns = self.last_step_ns.max(now_ns);
+        match event {
+            Event::Hello { index, attempt } => self.on_hello(index, attempt, now_ns),
+            Event::SessionClosed { index, attempt } => self.on_closed(index, attempt, now_ns),
+            Event::Says { index, attempt, says } => self.on_says(index, attempt, says, now_ns),
+            Event::Clock { index, attempt, sample } => {
+                if let Some(seat) = self.seat_of(index, attempt) {
+                    seat.clock.add(sample);
+                    seat.hear(now_ns);
+                }
+            }
+            Event::Ended { index, attempt, reason, clean } => {
+                self.on_ended(index, attempt, reason, clean, now_ns);
+            }
+            Event::Stop(stop) => self.on_stop(stop, now_ns),
+            Event::Tick => self.judge(now_ns),
+        }
+        self.advance(now_ns);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When the next `Tick` is wanted at the latest, counted from `now_ns`.
+    #[must_use]
+    pub fn wake_in_ns(&self) -> u64 {
+        match &self.phase {
+            Phase::Stage(Current { start: Start::Going { .. }, .. }) | Phase::Over => 250_000_000,
+            Phase::Gathering | Phase::Stage(_) | Phase::Aborting { .. } | Phase::Finishing { .. } => 10_000_000,
+        }
+    }
+
+    /// The coordinator was stopped, or its machine slept: nobody is judged by a silence that was its own.
+    fn forgive(&mut self, gap_ns: u64, now_ns: u64) {
+        for seat in &mut self.seats {
+            seat.forgive(gap_ns);
+        }
+        for ghost in &mut self.ghosts {
+            ghost.gone_ns += gap_ns;
+        }
+        let seconds = gap_ns as f64 / 1e9;
+        self.degrade(format!("the coordinator was stopped for {seconds:.1} s"));
+        self.tell(now_ns, None, "Paused", format!("the coordinator was stopped for {seconds:.1} s"), true);
+    }
+
+    fn seat_of(&mut self, index: u32, attempt: u32) -> Option<&mut Seat> {
+        self.seats.get_mut(index as usize).filter(|seat| seat.attempt == attempt && !seat.state.is_terminal())
+    }
+
+    /// Moves the agent at `index` where that is legal; answers `false` and counts where it is not.
+    fn move_to(&mut self, index: u32, to: AgentState, reason: &str, now_ns: u64) -> bool {
+        let Some(seat) = self.seats.get_mut(index as usize) else { return false };
+        if seat.state == to {
+            return true;
+        }
+        if !is_legal(&seat.state, &to) {
+            self.refused += 1;
+            let what = format!("{} cannot become {}: {reason}", seat.state.name(), to.name());
+            let attempt = seat.attempt;
+            self.send(index, Directive::Refused { what: what.clone() });
+            self.tell(now_ns, Some((index, attempt)), "Refused", what, false);
+            return false;
+        }
+        let notable = matches!(to, AgentState::Disconnected { .. } | AgentState::Stalled { .. })
+            || matches!(seat.state, AgentState::Disconnected { .. } | AgentState::Stalled { .. })
+            || matches!(to, AgentState::Lost(_) | AgentState::Failed | AgentState::LeftBehind);
+        let agent = Some((index, seat.attempt));
+        let what = to.name();
+        seat.state = to;
+        seat.since_ns = now_ns;
+        self.tell(now_ns, agent, what, reason.to_owned(), notable);
+        true
+    }
+
+    fn send(&mut self, index: u32, directive: Directive) {
+        if let Some(seat) = self.seats.get(index as usize) {
+            self.actions.push(Action::Send { index, attempt: seat.attempt, directive });
+        }
+    }
+
+    fn tell(
+        &mut self,
+        at_ns: u64,
+        agent: Option<(u32, u32)>,
+        what: &'static str,
+        reason: String,
+        notable: bool,
+    ) {
+        let told = Told { at_ns, agent, what, reason, notable };
+        if self.timeline.len() < TIMELINE_MAX {
+            self.timeline.push(told.clone());
+        }
+        self.actions.push(Action::Tell(told));
+    }
+
+    fn degrade(&mut self, reason: String) {
+        if self.degraded.len() < FAULTS_MAX && !self.degraded.contains(&reason) {
+            self.degraded.push(reason);
+        }
+    }
+
+    /// Agents whose seats are held, or will be again.
+    fn live(&self) -> u32 {
+        self.seats.iter().filter(|seat| seat.is_live()).count() as u32
+    }
+
+    /// Whether every attempt that was given up is known to be gone, or must be.
+    fn ghosts_gone(&self, now_ns: u64) -> bool {
+        self.ghosts.iter().all(|ghost| ghost.gone_ns <= now_ns)
+    }
+
+    /// Asks every agent to stop. `then_cleanup`: an `Always` cleanup stage follows.
+    fn abort(&mut self, reason: &str, now_ns: u64) {
+        if matches!(self.phase, Phase::Aborting { .. } | Phase::Finishing { .. } | Phase::Over) {
+            return;
+        }
+        let (first, then) = match &self.phase {
+            Phase::Stage(current) => (Some(current.first), self.cleanup_after(current.last)),
+            _ => (None, None),
+        };
+        if let Some(first) = first {
+            for facts in self.stages.iter_mut().skip(first as usize) {
+                facts.state = match facts.state {
+                    StageState::Waiting => StageState::Skipped,
+                    StageState::Starting | StageState::Working => StageState::Failed,
+                    ended => ended,
+                };
+            }
+        }
+        let then = then.filter(|_| self.stop != Some(Stop::Immediate));
+        self.phase = Phase::Aborting { since_ns: now_ns, then };
+        self.tell(now_ns, None, "Aborting", reason.to_owned(), true);
+        for index in 0..self.plan.replicas {
+            let seat = &mut self.seats[index as usize];
+            seat.replace_at_ns = None;
+            if seat.state.is_terminal() {
+                continue;
+            }
+            if seat.position() == Some(Position::Expected) {
+                let attempt = seat.attempt;
+                self.actions.push(Action::Kill { index, attempt });
+            }
+            self.move_to(index, AgentState::Active(Position::Aborting), reason, now_ns);
+            self.send(index, Directive::Abort { reason: reason.to_owned() });
+        }
+    }
+
+    /// The cleanup stage after stage `last` that runs whatever happened.
+    fn cleanup_after(&self, last: u32) -> Option<u32> {
+        let stages = self.plan.stages.iter().enumerate().skip(last as usize + 1);
+        stages
+            .filter(|(_, stage)| matches!(stage.kind, crate::plan::StageKind::Cleanup { .. }))
+            .find(|(_, stage)| stage.run_on == crate::plan::RunOn::Always)
+            .map(|(index, _)| index as u32)
+    }
+
+    fn on_stop(&mut self, stop: Stop, now_ns: u64) {
+        let harder = self.stop.is_none_or(|before| before < stop);
+        if !harder {
+            return;
+        }
+        self.stop = Some(stop);
+        let reason = match stop {
+            Stop::Graceful => "stopped on request",
+            Stop::Immediate => "stopped on request, without cleanup",
+        };
+        match &mut self.phase {
+            Phase::Aborting { then, .. } if stop == Stop::Immediate => *then = None,
+            // A cleanup after a failure is under way already: the first request changes nothing.
+            Phase::Stage(_) if self.failure.is_some() && stop == Stop::Graceful => {}
+            _ => self.abort(reason, now_ns),
+        }
+    }
+
+    /// Fails the run: the first failure is the one that is reported; others are listed beside it.
+    fn fail(&mut self, problem: Problem, now_ns: u64) {
+        let reason = problem.what.clone();
+        if self.failure.is_none() {
+            self.failure = Some(problem);
+        }
+        self.abort(&reason, now_ns);
+    }
+
+    fn keep_fault(&mut self, problem: Problem) {
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(problem);
+        } else {
+            self.faults_dropped += 1;
+        }
+    }
+
+    /// When an attempt that is given up now has ended by itself at the latest.
+    fn gone_by_ns(&self, heard_ns: u64) -> u64 {
+        heard_ns.saturating_add(nanos(self.plan.failure.orphan_grace)).saturating_add(2_000_000_000)
+    }
+}
+
+/// First size of a put lease: a few milliseconds of the fastest target, so that the first ones are not all used up
+/// before the next arrives; unused indexes cost nothing.
+const PUT_LEASE_FIRST: u64 = 16_384;
+/// End of the indexes that puts may use.
+const PUT_END: u64 = 1 << 62;
+
+fn has_puts(execute: &crate::plan::ExecutePlan) -> bool {
+    execute.operations_mix.iter().any(|op| op.op == crate::op::Op::Put)
+}
+
+/// The key spaces of a plan.
+fn spaces(plan: &Plan) -> impl Iterator<Item = Option<u32>> {
+    let count = match plan.sharing {
+        Sharing::Shared => 1,
+        Sharing::PerAgent => plan.replicas,
+    };
+    let sharing = plan.sharing;
+    (0..count).map(move |index| (sharing == Sharing::PerAgent).then_some(index))
+}

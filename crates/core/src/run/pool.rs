@@ -1,0 +1,231 @@
+//! The pool of leased work of one stage: who holds what, what is done, how large the next lease is.
+//!
+//! Architecture invariant: what is leased, what is free and what is done partition the work. A lease that is
+//! returned is free again, so that loss, resume, rebalancing and stragglers are one mechanism.
+
+use crate::lease::{Lease, LeaseDone, LeaseKind};
+use crate::ranges::RangeSet;
+use std::collections::BTreeMap;
+
+/// How long an agent should work on one lease: short enough that little is done again after a loss, long enough
+/// that asking costs nothing.
+const LEASE_TARGET_NS: u64 = 1_000_000_000;
+/// How much larger than the one before a lease may be.
+const LEASE_GROWTH_MAX: u64 = 4;
+/// Leases that an agent holds at a time, so that it never waits for the next.
+pub const LEASES_IN_HAND: usize = 2;
+
+/// Who holds a lease: index and attempt.
+pub type Holder = (u32, u32);
+
+/// The pool of one stage, or the put ranges of one run.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    kind: LeaseKind,
+    free: BTreeMap<Option<u32>, RangeSet>,
+    open: BTreeMap<u64, (Holder, Lease)>,
+    done: BTreeMap<Option<u32>, RangeSet>,
+    given: BTreeMap<Option<u32>, RangeSet>,
+    next_size: BTreeMap<u32, u64>,
+    first_size: u64,
+    align: u64,
+    total: u64,
+    /// Objects that were written or deleted.
+    pub changed: u64,
+    /// Objects that already were as they should be.
+    pub unchanged: u64,
+    /// Bytes that were written.
+    pub bytes: u64,
+    /// Indexes that went back to the pool from a lost or straggling agent, and so may be done twice.
+    pub returned: u64,
+}
+
+impl Pool {
+    /// A pool over `free` ranges per key space. `first_size`: size of an agent's first lease; `align`: leases end on
+    /// multiples of this where they can (files of a directory stay together).
+    #[must_use]
+    pub fn new(kind: LeaseKind, free: BTreeMap<Option<u32>, RangeSet>, first_size: u64, align: u64) -> Self {
+        let total = free.values().map(RangeSet::len).sum();
+        Self {
+            kind,
+            free,
+            open: BTreeMap::new(),
+            done: BTreeMap::new(),
+            given: BTreeMap::new(),
+            next_size: BTreeMap::new(),
+            first_size: first_size.max(1),
+            align: align.max(1),
+            total,
+            changed: 0,
+            unchanged: 0,
+            bytes: 0,
+            returned: 0,
+        }
+    }
+
+    /// How much there is in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// How much is done.
+    #[must_use]
+    pub fn done_len(&self) -> u64 {
+        self.done.values().map(RangeSet::len).sum()
+    }
+
+    /// What is done, per key space.
+    #[must_use]
+    pub fn done(&self) -> &BTreeMap<Option<u32>, RangeSet> {
+        &self.done
+    }
+
+    /// What may exist on storage, per key space: everything that was ever given out. For put ranges, less what
+    /// their holders said they did not use.
+    #[must_use]
+    pub fn touched(&self) -> BTreeMap<Option<u32>, RangeSet> {
+        self.given.clone()
+    }
+
+    /// Whether nothing is free and nothing is open.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.open.is_empty() && self.free.values().all(RangeSet::is_empty)
+    }
+
+    /// How many leases `index` holds.
+    #[must_use]
+    pub fn held_by(&self, holder: Holder) -> usize {
+        self.open.values().filter(|(by, _)| *by == holder).count()
+    }
+
+    /// A lease for `holder`, if it holds fewer than [`LEASES_IN_HAND`] and there is work for it. `agents`: how many
+    /// share the pool; near the end leases shrink so that all end together. `adopt`: key spaces of agents that are
+    /// gone for good, which others may finish.
+    pub fn lease(
+        &mut self,
+        holder: Holder,
+        id: u64,
+        stage: u32,
+        agents: u32,
+        adopt: &[u32],
+    ) -> Option<Lease> {
+        if self.held_by(holder) >= LEASES_IN_HAND {
+            return None;
+        }
+        let spaces = [None, Some(holder.0)].into_iter().chain(adopt.iter().map(|index| Some(*index)));
+        let space = spaces.into_iter().find(|space| self.free.get(space).is_some_and(|set| !set.is_empty()))?;
+        let free = self.free.get_mut(&space)?;
+        let fair = free.len().div_ceil(u64::from(agents.max(1)) * 2);
+        let want = self.next_size.get(&holder.0).copied().unwrap_or(self.first_size).min(fair);
+        let (start, end) = free.carve(want, self.align)?;
+        let lease = Lease { id, stage, kind: self.kind, space, start, end };
+        self.given.entry(space).or_default().insert(start, end);
+        self.open.insert(id, (holder, lease.clone()));
+        Some(lease)
+    }
+
+    /// Takes a finished lease in. `false` when nobody holds it any more: it was returned, and its work is or will be
+    /// done again; counters of it are dropped so that nothing counts twice.
+    pub fn finish(&mut self, holder: Holder, report: &LeaseDone) -> bool {
+        let Some((by, lease)) = self.open.get(&report.id).cloned() else { return false };
+        if by != holder {
+            return false;
+        }
+        self.open.remove(&report.id);
+        let done = self.done.entry(lease.space).or_default();
+        let mut rest = RangeSet::of(lease.start, lease.end);
+        for &(start, end) in &report.done {
+            let (start, end) = (start.max(lease.start), end.min(lease.end));
+            done.insert(start, end);
+            rest.remove(start, end);
+        }
+        if lease.kind == LeaseKind::Put {
+            for &(start, end) in rest.ranges() {
+                self.given.entry(lease.space).or_default().remove(start, end);
+            }
+        } else {
+            self.free.entry(lease.space).or_default().extend(&rest);
+        }
+        self.changed += report.changed;
+        self.unchanged += report.unchanged;
+        self.bytes += report.bytes;
+        let size = lease.end - lease.start;
+        let wanted = u128::from(size) * u128::from(LEASE_TARGET_NS) / u128::from(report.took_ns.max(1_000));
+        let bounded = wanted.min(u128::from(size.saturating_mul(LEASE_GROWTH_MAX))).max(1) as u64;
+        self.next_size.insert(holder.0, bounded);
+        true
+    }
+
+    /// Takes back what `holder` holds. It is free again, but for put ranges: what was given for those may have been
+    /// written, and is never given twice. Returns how much went back.
+    pub fn take_back(&mut self, holder: Holder) -> u64 {
+        let ids: Vec<u64> =
+            self.open.iter().filter(|(_, (by, _))| *by == holder).map(|(id, _)| *id).collect();
+        let mut back = 0;
+        for id in ids {
+            let Some((_, lease)) = self.open.remove(&id) else { continue };
+            if lease.kind != LeaseKind::Put {
+                self.free.entry(lease.space).or_default().insert(lease.start, lease.end);
+            }
+            back += lease.end - lease.start;
+        }
+        self.returned += back;
+        back
+    }
+
+    /// The leases that `holder` holds.
+    pub fn leases_of(&self, holder: Holder) -> impl Iterator<Item = &Lease> {
+        self.open.values().filter(move |(by, _)| *by == holder).map(|(_, lease)| lease)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pool(len: u64) -> Pool {
+        Pool::new(LeaseKind::Prepare, [(None, RangeSet::of(0, len))].into(), 64, 7)
+    }
+
+    fn whole(lease: &Lease) -> LeaseDone {
+        LeaseDone {
+            id: lease.id,
+            done: vec![(lease.start, lease.end)],
+            changed: lease.end - lease.start,
+            took_ns: 1_000_000,
+            ..LeaseDone::default()
+        }
+    }
+
+    proptest! {
+        /// Whatever is lost, returned or half done: everything is done in the end, and counted once.
+        #[test]
+        fn work_is_complete(len in 1u64..5_000, fates in prop::collection::vec(0u8..4, 1..200)) {
+            let mut pool = pool(len);
+            let mut next_id = 0;
+            for fate in fates.into_iter().chain(std::iter::repeat_n(0, 100_000)) {
+                if pool.is_finished() { break; }
+                next_id += 1;
+                let holder = ((next_id % 3) as u32, 0);
+                pool.lease(holder, next_id, 1, 3, &[]);
+                let Some(lease) = pool.leases_of(holder).next().cloned() else { continue };
+                match fate {
+                    0 => { prop_assert!(pool.finish(holder, &whole(&lease))); }
+                    1 => { pool.take_back(holder); prop_assert!(!pool.finish(holder, &whole(&lease))); }
+                    2 => {
+                        let middle = u64::midpoint(lease.start, lease.end);
+                        let report = LeaseDone { done: vec![(lease.start, middle)], changed: middle - lease.start, ..whole(&lease) };
+                        prop_assert!(pool.finish(holder, &report));
+                    }
+                    _ => {}
+                }
+            }
+            prop_assert!(pool.is_finished());
+            prop_assert_eq!(pool.done_len(), len);
+            prop_assert_eq!(pool.changed, len);
+        }
+    }
+}
