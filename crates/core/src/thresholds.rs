@@ -197,3 +197,100 @@ pub const fn exit_code(outcome: Outcome, verdict: Verdict, failure_exit: u8) -> 
         (Outcome::Aborted, _) => exit::ABORTED,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::ErrorClass;
+    use crate::results::{Sample, StageFacts, StagePart, merge_stage};
+
+    /// A stage of 2 s with 199 gets of 1 to 199 µs and one that failed.
+    fn stage() -> StageReport {
+        let mut part = StagePart::new(0, 0, 1);
+        part.window_ns = 2_000_000_000;
+        for micros in 1..=200 {
+            let end_ns = micros * 1000;
+            let sample = Sample {
+                op: Op::Get,
+                size_bytes: 10,
+                intended_ns: 0,
+                start_ns: 0,
+                first_byte_ns: None,
+                end_ns,
+            };
+            if micros == 200 {
+                part.totals.record_error(&sample, ErrorClass::Reset);
+            } else {
+                part.totals.record_ok(&sample, false, false);
+            }
+        }
+        merge_stage(&StageFacts { name: "mixed".to_owned(), ..StageFacts::default() }, &[part], None)
+    }
+
+    fn threshold(op: Option<Op>, metric: Metric, limit: Limit) -> Threshold {
+        let (name, stage) = ("limit".to_owned(), "mixed".to_owned());
+        Threshold { name, stage, op, metric, limit, on_breach: OnBreach::Fail }
+    }
+
+    #[test]
+    fn limits_are_held_against_what_was_observed() {
+        let stage = stage();
+        let check = |op, metric, limit, want: (Option<u64>, u64, Option<bool>)| {
+            let result = evaluate(&threshold(op, metric, limit), Some(&stage));
+            assert_eq!((result.observed, result.samples, result.passed), want, "{op:?} {metric:?}");
+        };
+        use Limit::{AtLeast, AtMost};
+        check(None, Metric::Mean, AtMost(100_000), (Some(100_000), 199, Some(true)));
+        check(Some(Op::Get), Metric::Max, AtMost(198_999), (Some(199_000), 199, Some(false)));
+        check(None, Metric::P50, AtLeast(1), (Some(100_031), 199, Some(true)));
+        check(None, Metric::OperationsPerSecond, AtLeast(99_501), (Some(99_500), 199, Some(false)));
+        check(None, Metric::BytesPerSecond, AtLeast(995), (Some(995), 199, Some(true)));
+        check(None, Metric::ErrorPercent, AtMost(500), (Some(500), 200, Some(true)));
+        check(Some(Op::Put), Metric::P99, AtMost(1), (None, 0, None));
+        check(Some(Op::Put), Metric::ErrorPercent, AtMost(1), (None, 0, None));
+        check(Some(Op::Put), Metric::OperationsPerSecond, AtLeast(1), (Some(0), 0, Some(false)));
+    }
+
+    #[test]
+    fn a_stage_that_was_not_run_gives_no_observation() {
+        for metric in [Metric::P99, Metric::OperationsPerSecond, Metric::ErrorPercent] {
+            let result = evaluate(&threshold(None, metric, Limit::AtMost(1)), None);
+            assert_eq!((result.observed, result.passed), (None, None));
+        }
+    }
+
+    fn result(passed: Option<bool>, on_breach: OnBreach) -> ThresholdResult {
+        let mut result = evaluate(&threshold(None, Metric::P99, Limit::AtMost(1)), None);
+        (result.passed, result.on_breach) = (passed, on_breach);
+        result
+    }
+
+    #[test]
+    fn outcome_and_thresholds_make_verdict_and_exit_code() {
+        use OnBreach::{Fail, Report};
+        use Outcome::{Aborted, Failed, Partial, Succeeded};
+        let kept = result(Some(true), Fail);
+        let breached = result(Some(false), Fail);
+        let reported = result(Some(false), Report);
+        let blind = result(None, Fail);
+        let check = |outcome, results: &[&ThresholdResult], in_doubt, want: (Verdict, u8)| {
+            let results: Vec<_> = results.iter().copied().cloned().collect();
+            let verdict = verdict(outcome, &results, in_doubt);
+            assert_eq!((verdict, exit_code(outcome, verdict, 6)), want, "{outcome:?} {in_doubt} {results:?}");
+        };
+        check(Succeeded, &[], false, (Verdict::None, 0));
+        check(Succeeded, &[&kept], false, (Verdict::Passed, 0));
+        check(Succeeded, &[&kept, &reported], false, (Verdict::Passed, 0));
+        check(Succeeded, &[&kept, &breached], false, (Verdict::Failed, 7));
+        check(Succeeded, &[&breached], true, (Verdict::Failed, 7));
+        check(Succeeded, &[&kept], true, (Verdict::Inconclusive, 7));
+        check(Succeeded, &[], true, (Verdict::Inconclusive, 7));
+        check(Succeeded, &[&kept, &blind], false, (Verdict::Inconclusive, 7));
+        check(Partial, &[], false, (Verdict::None, 2));
+        check(Partial, &[&kept], false, (Verdict::Inconclusive, 2));
+        check(Partial, &[&breached], false, (Verdict::Failed, 2));
+        check(Failed, &[&breached], true, (Verdict::None, 6));
+        check(Aborted, &[&kept], false, (Verdict::None, 3));
+        assert_eq!(exit_code(Failed, Verdict::None, 0), 1);
+    }
+}

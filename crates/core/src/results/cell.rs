@@ -113,7 +113,7 @@ impl Latency {
 }
 
 /// Everything about the operations of one kind and size class.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cell {
     /// Bytes moved by operations that succeeded.
@@ -187,14 +187,14 @@ impl Cell {
 
     /// Whether response time was kept apart from service time.
     #[must_use]
-    pub const fn is_open_loop(&self) -> bool {
-        self.response.is_some()
+    pub fn is_open_loop(&self) -> bool {
+        self.response.as_ref().is_some_and(|response| response.count() > 0)
     }
 
     /// Time to the first byte, if any operation had one.
     #[must_use]
     pub fn first_byte(&self) -> Option<&Latency> {
-        self.first_byte.as_deref()
+        self.first_byte.as_deref().filter(|first_byte| first_byte.count() > 0)
     }
 
     /// Adds another cell, exactly.
@@ -233,5 +233,68 @@ impl Cell {
     /// Whether nothing was recorded.
     pub(super) fn is_empty(&self) -> bool {
         self.count() == 0 && self.error_count() == 0
+    }
+}
+
+/// Two cells are equal when what they tell is, whatever memory they keep from an earlier use.
+impl PartialEq for Cell {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { bytes, drained, drained_bytes, late_starts, errors, service, response: _, first_byte: _ } =
+            self;
+        *bytes == other.bytes
+            && *drained == other.drained
+            && *drained_bytes == other.drained_bytes
+            && *late_starts == other.late_starts
+            && *errors == other.errors
+            && *service == other.service
+            && self.response() == other.response()
+            && self.first_byte() == other.first_byte()
+    }
+}
+
+impl Eq for Cell {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(intended_ns: u64, start_ns: u64, first_byte_ns: Option<u64>, end_ns: u64) -> Sample {
+        Sample { op: Op::Get, size_bytes: 100, intended_ns, start_ns, first_byte_ns, end_ns }
+    }
+
+    #[test]
+    fn a_closed_loop_keeps_one_histogram_and_answers_for_both() {
+        let mut cell = Cell::default();
+        cell.record_ok(&sample(1000, 1000, None, 51_000), false, false);
+        assert!(!cell.is_open_loop());
+        assert_eq!(cell.response(), &cell.service);
+        assert_eq!(cell.first_byte(), None);
+    }
+
+    #[test]
+    fn an_open_loop_counts_response_from_the_intended_start() {
+        let mut cell = Cell::default();
+        cell.record_ok(&sample(1000, 9_001_000, Some(9_003_000), 9_051_000), true, true);
+        assert_eq!((cell.service.sum_ns, cell.response().sum_ns), (50_000, 9_050_000));
+        assert_eq!(cell.first_byte().and_then(Latency::mean_ns), Some(2000));
+        assert_eq!((cell.late_starts, cell.drained, cell.drained_bytes), (1, 1, 100));
+    }
+
+    #[test]
+    fn failures_are_counted_and_not_timed() {
+        let mut cell = Cell::default();
+        cell.record_error(&sample(0, 0, None, 70), ErrorClass::Throttled);
+        assert_eq!((cell.count(), cell.error_count(), cell.errors[ErrorClass::Throttled.index()]), (0, 1, 1));
+        assert_eq!((cell.bytes, cell.service.mean_ns()), (0, None));
+    }
+
+    #[test]
+    fn percentiles_stay_within_the_exact_extremes() {
+        let mut latency = Latency::default();
+        latency.record(100_001);
+        assert_eq!(latency.quantile_ns(0.0), Some(100_001));
+        assert_eq!(latency.quantile_ns(1.0), Some(100_001));
+        latency.record(u64::MAX - 5);
+        assert_eq!(latency.quantile_ns(1.0), Some(u64::MAX - 5), "above the range, the maximum is known");
     }
 }

@@ -288,3 +288,148 @@ const fn bounds_of(index: usize) -> (u64, u64) {
 fn touch(page: &mut Option<Box<Page>>) -> &mut Page {
     page.get_or_insert_with(|| Box::new([0; PAGE_COUNTS]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hdrhistogram::serialization::{Serializer as _, V2Serializer};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn histogram_of(values: &[u64]) -> Histogram {
+        let mut histogram = Histogram::new();
+        for value in values {
+            histogram.record(*value);
+        }
+        histogram
+    }
+
+    fn encoded(histogram: &Histogram) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        histogram.encode(&mut bytes);
+        bytes
+    }
+
+    /// Durations of every magnitude, some beyond the range.
+    fn duration() -> impl Strategy<Value = u64> {
+        (0u32..45, any::<u64>()).prop_map(|(bits, random)| random & ((2u64 << bits) - 1))
+    }
+
+    #[test]
+    fn the_layout_is_that_of_hdrhistogram() {
+        let hdr = hdrhistogram::Histogram::<u64>::new_with_bounds(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS)
+            .expect("valid bounds");
+        assert_eq!(hdr.distinct_values(), BUCKETS);
+        for ns in [0, 1, 63, 64, 100, 131_071, 131_072, 262_143, 262_144, HIGHEST_NS - 1, HIGHEST_NS] {
+            let (lowest, width) = bounds_of(index_of(ns));
+            assert_eq!(
+                (lowest, lowest + width - 1),
+                (hdr.lowest_equivalent(ns), hdr.highest_equivalent(ns)),
+                "{ns}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_above_an_hour_is_counted_and_not_clamped() {
+        let histogram = histogram_of(&[1000, HIGHEST_NS, HIGHEST_NS + 1, u64::MAX]);
+        assert_eq!((histogram.count(), histogram.above_range()), (4, 2));
+        assert_eq!(histogram.value_at_quantile(0.75), Some(u64::MAX));
+        assert_eq!(histogram.to_hdr().len(), 2);
+    }
+
+    #[test]
+    fn an_empty_one_has_no_percentile_and_costs_nothing() {
+        let histogram = Histogram::new();
+        assert_eq!(histogram.value_at_quantile(0.5), None);
+        assert_eq!(histogram.heap_bytes(), 0);
+    }
+
+    #[test]
+    fn clearing_keeps_pages_in_use_and_gives_back_the_others() {
+        let mut histogram = histogram_of(&[1000, HIGHEST_NS]);
+        histogram.clear();
+        assert!(histogram.is_empty());
+        assert_eq!((histogram.heap_bytes(), &histogram), (2 * 2048, &Histogram::new()));
+        histogram.record(1000);
+        histogram.clear();
+        assert_eq!(histogram.heap_bytes(), 2048);
+    }
+
+    #[test]
+    fn hostile_encodings_are_refused() {
+        let check = |bytes: &[u8], want| assert_eq!(Histogram::decode(bytes), Err(want), "{bytes:?}");
+        check(&[], DecodeError::Truncated);
+        check(&[0, 1, 5], DecodeError::Truncated);
+        check(&[0, 1, 5, 0], DecodeError::OutOfRange); // a bucket with nothing in it
+        check(&[0, 0, 0], DecodeError::Trailing);
+        check(&[0, 0xff, 0xff, 0x7f], DecodeError::OutOfRange); // more buckets than there are
+        check(&[0, 1, 0xff, 0xff, 0x7f, 1], DecodeError::OutOfRange); // no such bucket
+        let mut overflow = vec![1, 1, 0];
+        put_varint(&mut overflow, u64::MAX);
+        check(&overflow, DecodeError::OutOfRange);
+    }
+
+    #[test]
+    fn the_v2_artefact_reads_back() {
+        let mut bytes = Vec::new();
+        let hdr = histogram_of(&[5, 70_000, 9_000_000_000]).to_hdr();
+        V2Serializer::new().serialize(&hdr, &mut bytes).expect("serialises");
+        let back: hdrhistogram::Histogram<u64> = hdrhistogram::serialization::Deserializer::new()
+            .deserialize(&mut bytes.as_slice())
+            .expect("reads");
+        assert_eq!(back.value_at_quantile(1.0), hdr.value_at_quantile(1.0));
+    }
+
+    proptest! {
+        #[test]
+        fn quantiles_are_those_of_hdrhistogram(values in vec(0u64..=HIGHEST_NS, 1..200), magnitude in 0u32..40,
+                                                quantile in 0.0f64..=1.0) {
+            let values: Vec<_> = values.iter().map(|value| value >> magnitude).collect();
+            let mut hdr = hdrhistogram::Histogram::<u64>::new_with_bounds(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS)
+                .expect("valid bounds");
+            for value in &values {
+                hdr.record(*value).expect("in range");
+            }
+            let ours = histogram_of(&values);
+            for quantile in [quantile, 0.0, 0.5, 0.99, 1.0] {
+                prop_assert_eq!(ours.value_at_quantile(quantile), Some(hdr.value_at_quantile(quantile)));
+            }
+            prop_assert_eq!(ours.to_hdr().iter_recorded().collect::<Vec<_>>(), hdr.iter_recorded().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn merging_equals_recording_in_one_place(a in vec(duration(), 0..60), b in vec(duration(), 0..60),
+                                                  c in vec(duration(), 0..60)) {
+            let whole = histogram_of(&[&a[..], &b, &c].concat());
+            let (a, b, c) = (histogram_of(&a), histogram_of(&b), histogram_of(&c));
+            let mut left = a.clone();
+            left.merge(&b);
+            left.merge(&c);
+            let mut right = c.clone();
+            right.merge(&b);
+            right.merge(&a);
+            prop_assert_eq!(&left, &whole);
+            prop_assert_eq!(&right, &whole);
+        }
+
+        #[test]
+        fn counts_survive_encoding(values in vec(duration(), 0..200)) {
+            let histogram = histogram_of(&values);
+            let bytes = encoded(&histogram);
+            prop_assert_eq!(Histogram::decode(&bytes), Ok(histogram.clone()));
+            let json = serde_json::to_string(&histogram).expect("serialises");
+            prop_assert_eq!(serde_json::from_str::<Histogram>(&json).expect("reads"), histogram);
+            for cut in 0..bytes.len() {
+                prop_assert_eq!(Histogram::decode(&bytes[..cut]), Err(DecodeError::Truncated));
+            }
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes: Vec<u8>) {
+            if let Ok(histogram) = Histogram::decode(&bytes) {
+                prop_assert_eq!(Histogram::decode(&encoded(&histogram)), Ok(histogram));
+            }
+        }
+    }
+}

@@ -50,6 +50,7 @@ pub enum PartError {
 
 /// How much of the stage's window the attempt covered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all_fields = "camelCase")]
 pub enum PartState {
     /// All of it: started on time, worked to the end.
     Complete,
@@ -71,6 +72,7 @@ pub enum PartState {
 
 /// How well an agent kept time, nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Lateness {
     /// Latest release of one of its workers after the planned start.
     pub worker_start_max_ns: u64,
@@ -82,6 +84,7 @@ pub struct Lateness {
 
 /// What the machine and the agent's process used during the stage.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ClientUse {
     /// Cores that the agent may use, thousandths.
     pub milli_cores: u64,
@@ -103,6 +106,7 @@ pub struct ClientUse {
 
 /// How the connection to the coordinator fared during the stage.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct NetworkHealth {
     /// Heartbeats that were answered.
     pub heartbeats: u64,
@@ -124,6 +128,7 @@ pub struct NetworkHealth {
 
 /// A span in which the agent did not work, nanoseconds since the stage's start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Pause {
     /// First instant.
     pub from_ns: u64,
@@ -135,6 +140,7 @@ pub struct Pause {
 
 /// What went through one endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct EndpointRow {
     /// The endpoint.
     pub uri: String,
@@ -305,5 +311,106 @@ impl StagePart {
             return Err(PartError::Format { found: format });
         }
         Ok(serde_json::from_slice(bytes)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::totals::tests::any_totals;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn part_of(totals: Totals) -> StagePart {
+        let mut part = StagePart::new(2, 7, 1);
+        part.series.add(3, &totals, false);
+        let mut endpoint =
+            EndpointRow { uri: "http://s3-0:9000".to_owned(), requests: 3, ..EndpointRow::default() };
+        endpoint.service.record(5000);
+        part.endpoints.push(endpoint);
+        part.environment.insert("kernel".to_owned(), "6.8".to_owned());
+        part.ranges_done.push((0, 100));
+        part.state =
+            PartState::Lost { reason: "OOMKilled".to_owned(), unaccounted_from_ns: 1, unaccounted_to_ns: 2 };
+        for at in 0..40 {
+            part.add_problem(Problem::new("it broke", at.to_string()));
+        }
+        part.totals = totals;
+        part
+    }
+
+    #[test]
+    fn problems_and_pauses_are_bounded_and_counted() {
+        let mut part = part_of(Totals::new());
+        for at in 0..300 {
+            part.add_pause(Pause { from_ns: at, to_ns: at, what: String::new() });
+        }
+        assert_eq!((part.problems.len(), part.problems_dropped), (MAX_PROBLEMS, 8));
+        assert_eq!((part.pauses.len(), part.pauses_dropped), (MAX_PAUSES, 44));
+    }
+
+    #[test]
+    fn other_versions_and_sizes_are_refused() {
+        let mut part = part_of(Totals::new());
+        part.format = 2;
+        let bytes = part.to_bytes().expect("encodes");
+        assert!(matches!(StagePart::from_bytes(&bytes), Err(PartError::Format { found: 2 })));
+        let huge = vec![b' '; MAX_PART_BYTES + 1];
+        assert!(matches!(StagePart::from_bytes(&huge), Err(PartError::TooLarge { .. })));
+        part.environment.insert("huge".to_owned(), "x".repeat(MAX_PART_BYTES));
+        assert!(matches!(part.to_bytes(), Err(PartError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn lists_are_bounded_while_they_are_read() {
+        let mut part = part_of(Totals::new());
+        part.endpoints = vec![EndpointRow::default(); MAX_ENDPOINTS + 1];
+        let bytes = part.to_bytes().expect("encodes");
+        assert!(matches!(StagePart::from_bytes(&bytes), Err(PartError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_usual_part_is_small() {
+        let mut part = StagePart::new(1, 0, 1);
+        // Five minutes of 20,000 gets and puts per second would be the same: only distinct buckets cost.
+        for at in 0..200_000u64 {
+            // Latencies between 50 µs and 20 ms, most of them short.
+            let service_ns = 50_000 + (at * 7919 % 1000).pow(3) / 50;
+            let op = if at % 4 == 0 { crate::op::Op::Put } else { crate::op::Op::Get };
+            let sample = super::super::Sample {
+                op,
+                size_bytes: 4096,
+                intended_ns: 0,
+                start_ns: 0,
+                first_byte_ns: None,
+                end_ns: service_ns,
+            };
+            part.totals.record_ok(&sample, false, false);
+        }
+        for second in 0..300 {
+            part.series.add(second, &part.totals, false);
+        }
+        let bytes = part.to_bytes().expect("encodes").len();
+        assert!(bytes < 100_000, "{bytes} bytes");
+    }
+
+    proptest! {
+        #[test]
+        fn parts_survive_encoding(totals in any_totals()) {
+            let part = part_of(totals);
+            let bytes = part.to_bytes().expect("encodes");
+            prop_assert_eq!(StagePart::from_bytes(&bytes).expect("reads"), part);
+        }
+
+        #[test]
+        fn damaged_parts_never_panic(totals in any_totals(), at: prop::sample::Index, byte: u8) {
+            let mut bytes = part_of(totals).to_bytes().expect("encodes");
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            if let Ok(part) = StagePart::from_bytes(&bytes) {
+                // What was read can also be merged and shown.
+                let facts = super::super::StageFacts { stage: part.stage, ..Default::default() };
+                let _ = super::super::merge_stage(&facts, &[part], None);
+            }
+        }
     }
 }

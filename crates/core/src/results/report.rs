@@ -281,3 +281,178 @@ fn union_of(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     }
     union
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::{ErrorClass, Op};
+    use crate::results::cell::Sample;
+
+    const SECOND_NS: u64 = 1_000_000_000;
+
+    /// A part of a 10 s window with `gets` gets of 1 ms, of which the last ended late, and one error.
+    fn part(stage: u32, agent: u32, attempt: u32, gets: u64) -> StagePart {
+        let mut part = StagePart::new(stage, agent, attempt);
+        part.window_ns = 10 * SECOND_NS;
+        part.released_coordinator_ns = Some(SECOND_NS + u64::from(agent) * 1500);
+        part.other_requests = 2;
+        for at in 0..gets {
+            let sample = Sample {
+                op: Op::Get,
+                size_bytes: 1000,
+                intended_ns: 0,
+                start_ns: 0,
+                first_byte_ns: Some(1000),
+                end_ns: 1_000_000,
+            };
+            part.totals.record_ok(&sample, false, at + 1 == gets);
+            if at == 0 {
+                part.totals.record_error(&sample, ErrorClass::Timeout);
+            }
+        }
+        part.series.add(agent, &part.totals, false);
+        part.environment.insert("kernel".to_owned(), if agent == 0 { "6.1" } else { "6.8" }.to_owned());
+        part
+    }
+
+    fn build(prepare: &[StagePart], mixed: &[StagePart], timeline: Vec<TimelineEvent>) -> Report {
+        let facts = |stage, name: &str, kind: &str, window_ns| StageFacts {
+            stage,
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            agents_planned: 2,
+            window_ns,
+            ..StageFacts::default()
+        };
+        let first = facts(0, "prepare", "prepare", None);
+        let second = facts(1, "mixed", "execute", Some(10 * SECOND_NS));
+        let stages = [
+            StageInput { facts: &first, parts: prepare, live: None },
+            StageInput { facts: &second, parts: mixed, live: None },
+        ];
+        Report::build(ReportInputs {
+            run: RunFacts::default(),
+            outcome: Outcome::Partial,
+            failure_exit: 1,
+            in_doubt: false,
+            degraded: vec!["agent 1 was lost".to_owned()],
+            thresholds: &[],
+            objects_planned: Some(100),
+            stages: &stages,
+            timeline,
+            problems: Vec::new(),
+        })
+    }
+
+    fn prepared() -> Vec<StagePart> {
+        let mut parts = vec![part(0, 0, 1, 0), part(0, 1, 1, 0), part(0, 1, 2, 0)];
+        for (part, (from, to)) in parts.iter_mut().zip([(0, 40), (40, 70), (60, 100)]) {
+            part.ranges_done.push((from, to));
+            part.created = to - from;
+        }
+        parts[2].totals.repeated_operations = 10;
+        parts
+    }
+
+    fn measured() -> Vec<StagePart> {
+        let mut lost = part(1, 1, 2, 5);
+        lost.state = PartState::Lost {
+            reason: "OOMKilled".to_owned(),
+            unaccounted_from_ns: 4 * SECOND_NS,
+            unaccounted_to_ns: 5 * SECOND_NS,
+        };
+        lost.window_ns = 4 * SECOND_NS;
+        vec![part(1, 0, 1, 11), lost, part(1, 2, 1, 11)]
+    }
+
+    #[test]
+    fn rates_are_of_the_window_and_counts_of_everything_sent() {
+        let report = build(&prepared(), &measured(), Vec::new());
+        let stage = &report.stages[1];
+        assert_eq!((stage.window_ns, stage.agents_complete), (10 * SECOND_NS, 2));
+        assert_eq!((stage.total.count, stage.total.drained, stage.total.error_count), (27, 3, 3));
+        assert_eq!((stage.total.milli_operations_per_second, stage.total.bytes_per_second), (2400, 2400));
+        assert_eq!((stage.requests, stage.other_requests), (30, 6));
+        assert_eq!(
+            stage.total.response.map(|response| (response.count, response.p99_ns)),
+            Some((27, 1_000_000))
+        );
+        assert_eq!(stage.total.first_byte.map(|first| first.mean_ns), Some(1000));
+        assert_eq!(stage.start.skew_micros, Some(3));
+        assert_eq!(stage.environment.iter().map(|row| row.agents).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(stage.series.iter().map(|row| row.count).collect::<Vec<_>>(), [11, 5, 11]);
+    }
+
+    #[test]
+    fn neither_ledger_has_a_silent_gap() {
+        let report = build(&prepared(), &measured(), Vec::new());
+        let want = DatasetLedger {
+            planned: 100,
+            done: 100,
+            done_ranges: vec![(0, 100)],
+            created: 110,
+            existed: 0,
+            repeated: 10,
+        };
+        assert_eq!(report.dataset, Some(want));
+        let rows: Vec<_> = report
+            .operations
+            .iter()
+            .map(|row| (row.agent, row.attempt, row.operations_reported, row.unaccounted.len()))
+            .collect();
+        assert_eq!(rows, [(0, 1, 12, 0), (1, 1, 0, 0), (1, 2, 6, 1), (2, 1, 12, 0)]);
+        assert_eq!(report.exit_code, 2);
+    }
+
+    #[test]
+    fn the_document_does_not_depend_on_the_order_in_which_parts_came() {
+        let event = |at_ms, what: &str| TimelineEvent {
+            at_ms,
+            agent: None,
+            what: what.to_owned(),
+            reason: String::new(),
+        };
+        let (mut prepare, mut mixed) = (prepared(), measured());
+        let forward = build(&prepare, &mixed, vec![event(1, "a"), event(2, "b")]);
+        prepare.reverse();
+        mixed.reverse();
+        assert_eq!(build(&prepare, &mixed, vec![event(2, "b"), event(1, "a")]), forward);
+        let json = forward.to_json().expect("serialises");
+        assert_eq!(serde_json::from_str::<Report>(&json).expect("reads"), forward);
+    }
+
+    #[test]
+    fn names_are_camel_case_and_numbers_are_integers() {
+        let json = build(&prepared(), &measured(), Vec::new()).to_json().expect("serialises");
+        fn walk(value: &serde_json::Value) {
+            match value {
+                serde_json::Value::Number(number) => assert!(!number.is_f64(), "{number}"),
+                serde_json::Value::Array(list) => list.iter().for_each(walk),
+                serde_json::Value::Object(map) => {
+                    for (name, value) in map {
+                        assert!(!name.contains('_'), "{name}");
+                        walk(value);
+                    }
+                }
+                _ => {}
+            }
+        }
+        walk(&serde_json::from_str(&json).expect("reads"));
+        assert!(json.contains("\"schemaVersion\": 1"));
+    }
+
+    #[test]
+    fn percentiles_of_a_second_are_shown_only_where_all_of_it_is_known() {
+        let parts = measured();
+        let mut live = Series::new();
+        live.add(0, &parts[0].totals, true);
+        live.add(2, &parts[1].totals, true);
+        let facts = StageFacts { stage: 1, ..StageFacts::default() };
+        let stage = merge_stage(&facts, &parts, Some(&live));
+        assert_eq!(
+            stage.series.iter().map(|row| row.p99_ns).collect::<Vec<_>>(),
+            [Some(1_000_000), None, None],
+            "second 1 is missing, second 2 is of another count"
+        );
+    }
+}

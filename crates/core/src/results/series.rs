@@ -226,3 +226,84 @@ impl<'de> Deserialize<'de> for Series {
         from_base64(&text).and_then(|bytes| Self::decode(&bytes)).map_err(D::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::totals::tests::any_totals;
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn any_series() -> impl Strategy<Value = Series> {
+        vec((0u32..20, any_totals(), any::<bool>()), 0..6).prop_map(|seconds| {
+            let mut series = Series::new();
+            for (second, totals, keep_response) in seconds {
+                series.add(second, &totals, keep_response);
+            }
+            series
+        })
+    }
+
+    fn sum(all: &[&Series]) -> Series {
+        let mut sum = Series::new();
+        for series in all {
+            sum.merge(series);
+        }
+        sum
+    }
+
+    proptest! {
+        #[test]
+        fn merging_has_no_order(a in any_series(), b in any_series(), c in any_series()) {
+            let whole = sum(&[&a, &b, &c]);
+            prop_assert_eq!(&sum(&[&c, &b, &a]), &whole);
+            prop_assert_eq!(&sum(&[&a, &sum(&[&b, &c])]), &whole);
+        }
+
+        #[test]
+        fn rows_add_up_to_the_totals(seconds in vec((0u32..9, any_totals()), 0..6)) {
+            let (mut series, mut totals) = (Series::new(), Totals::new());
+            for (second, of_second) in &seconds {
+                series.add(*second, of_second, false);
+                totals.merge(of_second);
+            }
+            let mut overall = OpSecond::default();
+            for (_, row) in series.iter() {
+                overall.merge(&row.overall());
+            }
+            let want = totals.overall();
+            prop_assert_eq!((overall.count, overall.errors, overall.bytes, overall.sum_ns, overall.max_ns),
+                (want.count(), want.error_count(), want.bytes, want.response().sum_ns, want.response().max_ns));
+        }
+
+        #[test]
+        fn rows_survive_encoding(series in any_series()) {
+            let mut bytes = Vec::new();
+            series.encode(&mut bytes);
+            let mut want = series;
+            want.drop_response();
+            prop_assert_eq!(Series::decode(&bytes), Ok(want));
+            for cut in 0..bytes.len() {
+                prop_assert!(Series::decode(&bytes[..cut]).is_err());
+            }
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes: Vec<u8>) {
+            let _ = Series::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn percentiles_are_never_of_a_part() {
+        let histogram = || Some(Box::new(Histogram::new()));
+        let full = OpSecond { count: 2, response: histogram(), ..OpSecond::default() };
+        let bare = OpSecond { count: 1, ..OpSecond::default() };
+        let mut merged = full.clone();
+        merged.merge(&bare);
+        assert_eq!((merged.count, merged.response), (3, None));
+        let mut merged = OpSecond { errors: 4, ..OpSecond::default() };
+        merged.merge(&full);
+        assert!(merged.response.is_some(), "a side without operations lacks nothing");
+    }
+}

@@ -237,3 +237,119 @@ impl<'de> Deserialize<'de> for Totals {
         Ok(totals)
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    /// One record of any kind.
+    type Record = (Sample, Option<ErrorClass>, bool, bool);
+
+    fn record() -> impl Strategy<Value = Record> {
+        let kind =
+            (0..Op::ALL.len(), 0..SizeClass::COUNT, prop::option::weighted(0.2, 0..ErrorClass::ALL.len()));
+        let times = (0u64..1 << 40, 0u64..5_000_000, prop::option::of(0u64..1 << 30), 0u64..1 << 43);
+        (kind, times, any::<bool>(), any::<bool>()).prop_map(
+            |((op, class, error), times, open_loop, drained)| {
+                let (intended_ns, lag_ns, first_byte_ns, service_ns) = times;
+                let start_ns = intended_ns + if open_loop { lag_ns } else { 0 };
+                let size_bytes = SizeClass::UPPER_BYTES[class].min(3 << 30);
+                let first_byte_ns = first_byte_ns.map(|ns| start_ns + ns);
+                let end_ns = start_ns + service_ns;
+                let op = Op::ALL[op];
+                let sample = Sample { op, size_bytes, intended_ns, start_ns, first_byte_ns, end_ns };
+                (sample, error.map(|class| ErrorClass::ALL[class]), open_loop, drained)
+            },
+        )
+    }
+
+    fn totals_of(records: &[Record]) -> Totals {
+        let mut totals = Totals::new();
+        for (sample, error, open_loop, drained) in records {
+            match error {
+                Some(class) => totals.record_error(sample, *class),
+                None => totals.record_ok(sample, *open_loop, *drained),
+            }
+            totals.retries += sample.end_ns % 2;
+            totals.starved_deletes += sample.end_ns % 3;
+            totals.dropped_starts += sample.end_ns % 5;
+            totals.repeated_operations += sample.end_ns % 7;
+        }
+        totals
+    }
+
+    /// Tables of any content.
+    pub(crate) fn any_totals() -> impl Strategy<Value = Totals> {
+        vec(record(), 0..40).prop_map(|records| totals_of(&records))
+    }
+
+    fn sum(tables: &[&Totals]) -> Totals {
+        let mut sum = Totals::new();
+        for table in tables {
+            sum.merge(table);
+        }
+        sum
+    }
+
+    proptest! {
+        #[test]
+        fn merging_equals_recording_in_one_place(a in vec(record(), 0..30), b in vec(record(), 0..30)) {
+            let whole = totals_of(&[&a[..], &b].concat());
+            prop_assert_eq!(sum(&[&totals_of(&a), &totals_of(&b)]), whole);
+        }
+
+        #[test]
+        fn merging_has_no_order(a in any_totals(), b in any_totals(), c in any_totals()) {
+            let whole = sum(&[&a, &b, &c]);
+            prop_assert_eq!(&sum(&[&c, &a, &b]), &whole);
+            prop_assert_eq!(&sum(&[&a, &sum(&[&b, &c])]), &whole);
+            prop_assert_eq!(&sum(&[&Totals::new(), &a, &Totals::new(), &b, &c]), &whole);
+        }
+
+        #[test]
+        fn tables_survive_json(totals in any_totals()) {
+            let json = serde_json::to_string(&totals).expect("serialises");
+            prop_assert_eq!(serde_json::from_str::<Totals>(&json).expect("reads"), totals);
+        }
+
+        #[test]
+        fn sums_over_cells_are_those_of_the_whole(totals in any_totals()) {
+            let overall = totals.overall();
+            prop_assert_eq!(overall.count(), totals.operations());
+            prop_assert_eq!(overall.error_count(), totals.errors());
+            prop_assert_eq!(overall.bytes, totals.bytes());
+            let by_op: u64 = Op::ALL.into_iter().map(|op| totals.by_op(op).count()).sum();
+            prop_assert_eq!(by_op, totals.operations());
+            prop_assert_eq!(totals.requests(), totals.operations() + totals.errors() + totals.retries);
+        }
+
+        #[test]
+        fn a_cleared_table_is_as_good_as_a_new_one(a in any_totals(), b in vec(record(), 0..30)) {
+            // Of one kind of loop, as a recorder reuses it.
+            let b: Vec<_> = b.into_iter().filter(|(_, _, open_loop, _)| *open_loop).collect();
+            let mut reused = a;
+            reused.clear();
+            prop_assert!(reused.is_empty());
+            prop_assert_eq!(&reused, &Totals::new());
+            for (sample, error, open_loop, drained) in &b {
+                match error {
+                    Some(class) => reused.record_error(sample, *class),
+                    None => reused.record_ok(sample, *open_loop, *drained),
+                }
+            }
+            let want = totals_of(&b);
+            prop_assert_eq!(reused.iter().collect::<Vec<_>>(), want.iter().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_size_class_that_does_not_exist_is_refused() {
+        let mut totals = Totals::new();
+        totals.cell_mut(Op::Put, SizeClass::of(1)).errors[0] = 1;
+        let json = serde_json::to_string(&totals).expect("serialises");
+        assert!(serde_json::from_str::<Totals>(&json).is_ok());
+        assert!(serde_json::from_str::<Totals>(&json.replace("\"class\":1", "\"class\":9")).is_err());
+    }
+}

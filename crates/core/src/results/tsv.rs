@@ -59,3 +59,39 @@ fn push_row(table: &mut String, name: &str, bucket: &str, index: usize, cell: &C
         cell.count(),
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::cell::Sample;
+    use super::*;
+
+    #[test]
+    fn rows_are_those_that_readers_of_the_format_expect() {
+        let mut totals = Totals::new();
+        let mut record = |op, size_bytes, service_ns, drained| {
+            let end_ns = service_ns;
+            let sample = Sample { op, size_bytes, intended_ns: 0, start_ns: 0, first_byte_ns: None, end_ns };
+            totals.record_ok(&sample, false, drained);
+        };
+        record(Op::Get, 4096, 64_000, false);
+        record(Op::Get, 1 << 20, 128_000, false);
+        record(Op::Get, 1 << 20, 128_000, true);
+        record(Op::Head, 0, 32_000, false);
+        record(Op::Delete, 0, 96_000, false);
+        let want = [
+            HEADER,
+            "META\tzero\t0\t64.00\t32.06\t96.00\t96.00\t96.00\t96.00\t0\t1.00\t0.00\t2",
+            "GET\t1B-8KiB\t1\t64.00\t64.00\t64.00\t64.00\t64.00\t64.00\t4096\t0.50\t0.00\t1",
+            "GET\t512KiB-4MiB\t4\t128.00\t128.00\t128.00\t128.00\t128.00\t128.00\t1048576\t0.50\t0.50\t2",
+            "META\tALL\t97\t64.00\t32.06\t96.00\t96.00\t96.00\t96.00\t0\t1.00\t0.00\t2",
+            "GET\tALL\t98\t106.67\t128.00\t128.00\t128.00\t128.00\t128.00\t700416\t1.00\t0.50\t3",
+        ];
+        assert_eq!(render(&totals, 2_000_000_000), want.join("\n") + "\n");
+    }
+
+    #[test]
+    fn the_header_has_thirteen_columns() {
+        assert_eq!(HEADER.split('\t').count(), 13);
+        assert_eq!(render(&Totals::new(), 0), format!("{HEADER}\n"));
+    }
+}
