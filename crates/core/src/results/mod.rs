@@ -7,6 +7,7 @@
 
 pub mod cell;
 pub mod histogram;
+pub mod ledger;
 pub mod merge;
 pub mod part;
 pub mod recorder;
@@ -19,6 +20,7 @@ mod wire;
 
 pub use cell::{Cell, Latency, Sample};
 pub use histogram::Histogram;
+pub use ledger::{DatasetLedger, OperationsLedgerRow, operations_ledger};
 pub use merge::{merge_stage, merge_totals};
 pub use part::{PartState, StagePart};
 pub use recorder::{Interval, LoopKind, Recorder, StageRecord, StageWindow};

@@ -5,15 +5,15 @@
 //! silent gap. [`Report::build`] is a pure merge: the same inputs give the same document in whatever order parts
 //! came. Deliberately no rendering: tables, TSV and HTML are made from this by others.
 
+use super::ledger::{DatasetLedger, OperationsLedgerRow, operations_ledger};
 use super::merge::merge_stage;
-use super::part::{PartState, StagePart};
+use super::part::StagePart;
 use super::series::Series;
 use super::stage::{StageFacts, StageReport};
 use crate::plan::Threshold;
 use crate::problem::Problem;
 use crate::thresholds::{Outcome, ThresholdResult, Verdict, evaluate_all, exit_code, verdict};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// Version of the document.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -70,76 +70,6 @@ pub struct RunFacts {
     pub started: String,
     /// Wall time of the end.
     pub finished: String,
-}
-
-/// What the data set holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DatasetLedger {
-    /// Objects that there are to be.
-    pub planned: u64,
-    /// Objects of all ranges that are done.
-    pub done: u64,
-    /// These ranges, half-open, disjoint and in order.
-    pub done_ranges: Vec<(u64, u64)>,
-    /// Objects that were created.
-    pub created: u64,
-    /// Objects that were there already.
-    pub existed: u64,
-    /// Objects done more than once, because an attempt was lost.
-    pub repeated: u64,
-}
-
-impl DatasetLedger {
-    /// The union of what prepare's parts say is done.
-    #[must_use]
-    pub fn of<'a>(planned: u64, parts: impl IntoIterator<Item = &'a StagePart>) -> Self {
-        let mut ledger = Self { planned, ..Self::default() };
-        let mut ranges: Vec<(u64, u64)> = Vec::new();
-        for part in parts {
-            ranges.extend(part.ranges_done.iter().filter(|(from, to)| from < to));
-            ledger.created = ledger.created.saturating_add(part.created);
-            ledger.existed = ledger.existed.saturating_add(part.existed);
-            ledger.repeated = ledger.repeated.saturating_add(part.totals.repeated_operations);
-        }
-        ledger.done_ranges = union_of(ranges);
-        ledger.done = ledger.done_ranges.iter().map(|(from, to)| to - from).sum();
-        ledger
-    }
-}
-
-/// Which operations of one attempt are accounted for, over all stages.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct OperationsLedgerRow {
-    /// Index of the agent.
-    pub agent: u32,
-    /// Attempt under it.
-    pub attempt: u32,
-    /// Operations that it reported, failed ones included; exact unless there is something unaccounted.
-    pub operations_reported: u64,
-    /// Of these, how many failed.
-    pub errors_reported: u64,
-    /// Requests behind them, retries included.
-    pub requests_reported: u64,
-    /// Requests that serve no operation.
-    pub other_requests: u64,
-    /// Spans in which it may have done more than it reported.
-    pub unaccounted: Vec<Unaccounted>,
-}
-
-/// A span of which nothing is known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Unaccounted {
-    /// Position of the stage in the plan.
-    pub stage: u32,
-    /// From here, nanoseconds since the stage's start,
-    pub from_ns: u64,
-    /// to here.
-    pub to_ns: u64,
-    /// Why.
-    pub reason: String,
 }
 
 /// Something that happened.
@@ -240,53 +170,12 @@ impl Report {
     }
 }
 
-/// One row per attempt, in order of agent and attempt.
-#[must_use]
-pub fn operations_ledger<'a>(parts: impl IntoIterator<Item = &'a StagePart>) -> Vec<OperationsLedgerRow> {
-    let mut rows: BTreeMap<(u32, u32), OperationsLedgerRow> = BTreeMap::new();
-    for part in parts {
-        let row = rows.entry((part.agent, part.attempt)).or_default();
-        let errors = part.totals.errors();
-        (row.agent, row.attempt) = (part.agent, part.attempt);
-        row.operations_reported =
-            row.operations_reported.saturating_add(part.totals.operations()).saturating_add(errors);
-        row.errors_reported = row.errors_reported.saturating_add(errors);
-        row.requests_reported = row.requests_reported.saturating_add(part.totals.requests());
-        row.other_requests = row.other_requests.saturating_add(part.other_requests);
-        if let PartState::Lost { reason, unaccounted_from_ns, unaccounted_to_ns } = &part.state {
-            row.unaccounted.push(Unaccounted {
-                stage: part.stage,
-                from_ns: *unaccounted_from_ns,
-                to_ns: *unaccounted_to_ns,
-                reason: reason.clone(),
-            });
-        }
-    }
-    let mut rows: Vec<_> = rows.into_values().collect();
-    for row in &mut rows {
-        row.unaccounted.sort_by_key(|span| (span.stage, span.from_ns, span.to_ns));
-    }
-    rows
-}
-
-/// Disjoint ranges in order that cover the same.
-fn union_of(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
-    ranges.sort_unstable();
-    let mut union: Vec<(u64, u64)> = Vec::new();
-    for (from, to) in ranges {
-        match union.last_mut() {
-            Some(last) if from <= last.1 => last.1 = last.1.max(to),
-            _ => union.push((from, to)),
-        }
-    }
-    union
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::op::{ErrorClass, Op};
     use crate::results::cell::Sample;
+    use crate::results::part::PartState;
 
     const SECOND_NS: u64 = 1_000_000_000;
 
