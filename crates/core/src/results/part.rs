@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 /// Version of the encoding; others are refused.
 pub const PART_FORMAT: u32 = 1;
 /// Largest encoded part, bytes; [`StagePart::from_bytes`] refuses more unread. A day of per-second rows of five
-/// operations is about 9 MiB.
+/// operations is some 10 MiB.
 pub const MAX_PART_BYTES: usize = 16 << 20;
 /// Most problems that a part keeps; more are only counted.
 pub const MAX_PROBLEMS: usize = 32;
