@@ -3,6 +3,140 @@
 //! It knows nothing of Kubernetes, processes, terminals or files: its host does what [`HostRequest`] asks. It
 //! decides nothing: that is done in `lockstep_core::run`.
 
+mod actor;
+mod clock;
 pub mod host;
+mod live;
+pub mod report;
+mod server;
 
+pub use clock::monotonic_ns;
 pub use host::{HostRequest, LiveStage, ResultStore, RunEnd, Snapshot};
+
+use actor::{Actor, Input, Registry, RunEntry};
+use lockstep_core::plan::Plan;
+use lockstep_core::run::agent::LossReason;
+use lockstep_core::run::message::Stop;
+use lockstep_proto::v1::coordination_server::CoordinationServer;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+
+/// How long open streams may take to end at shutdown.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
+
+/// A gRPC server for the agents of any number of runs.
+#[derive(Debug)]
+pub struct Coordinator {
+    registry: Registry,
+    stop: Option<oneshot::Sender<()>>,
+    server: JoinHandle<()>,
+}
+
+impl Coordinator {
+    /// Serves on a bound listener, on the current tokio runtime, until [`Coordinator::shutdown`].
+    #[must_use]
+    pub fn serve(listener: TcpListener) -> Self {
+        let registry = Registry::default();
+        let service = CoordinationServer::new(server::Service::new(registry.clone()))
+            .max_decoding_message_size(8 << 20);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let incoming = tokio_stream::StreamExt::map(TcpListenerStream::new(listener), |connection| {
+            // A heartbeat must not wait for the next one to fill a packet.
+            connection.inspect(|stream| {
+                let _ = stream.set_nodelay(true);
+            })
+        });
+        let server = tokio::spawn(async move {
+            let serving = tonic::transport::Server::builder()
+                .http2_keepalive_interval(Some(Duration::from_secs(30)))
+                .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+                .add_service(service)
+                .serve_with_incoming_shutdown(incoming, async {
+                    let _ = stopped.await;
+                });
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the coordinator's server ended");
+            }
+        });
+        Self { registry, stop: Some(stop), server }
+    }
+
+    /// Begins a run. `secret`: what its agents must present. `spin`: its agents share this machine, and it has at least
+    /// as many cores. Requests for the host come out of the receiver, the last of them [`HostRequest::Over`].
+    ///
+    /// # Errors
+    /// When the plan cannot be encoded.
+    pub fn begin(
+        &self,
+        plan: Arc<Plan>,
+        secret: &str,
+        spin: bool,
+        store: Arc<dyn ResultStore>,
+    ) -> Result<(RunHandle, mpsc::UnboundedReceiver<HostRequest>), serde_json::Error> {
+        let plan_json = serde_json::to_vec(&*plan)?;
+        let (inputs, receiver) = mpsc::unbounded_channel();
+        let (host, requests) = mpsc::unbounded_channel();
+        let uid = plan.run.uid.clone();
+        let entry = RunEntry { secret: secret.into(), replicas: plan.replicas, inputs: inputs.clone() };
+        self.registry.add(uid.clone(), entry);
+        let (actor, snapshots) =
+            Actor::new(plan, plan_json, spin, store, receiver, inputs.downgrade(), host);
+        let registry = self.registry.clone();
+        let task = tokio::spawn(async move {
+            let end = actor.drive().await;
+            registry.remove(&uid);
+            end
+        });
+        Ok((RunHandle { inputs, snapshots, task }, requests))
+    }
+
+    /// Stops serving: streams are told, and have a second to end.
+    pub async fn shutdown(mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if tokio::time::timeout(SHUTDOWN_LIMIT, &mut self.server).await.is_err() {
+            self.server.abort();
+        }
+    }
+}
+
+/// A run that was begun.
+#[derive(Debug)]
+pub struct RunHandle {
+    inputs: mpsc::UnboundedSender<Input>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    task: JoinHandle<RunEnd>,
+}
+
+impl RunHandle {
+    /// Asks the run to stop; may only harden.
+    pub fn stop(&self, stop: Stop) {
+        let _ = self.inputs.send(Input::Stop(stop));
+    }
+
+    /// The process or container of an attempt is known to have ended. `clean`: by itself, with success.
+    pub fn ended(&self, index: u32, attempt: u32, reason: LossReason, clean: bool) {
+        let _ = self.inputs.send(Input::Ended { index, attempt, reason, clean });
+    }
+
+    /// The run as it stands, about four times a second and on every notable change.
+    #[must_use]
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
+    }
+
+    /// Everything that a report needs, once the run is over.
+    ///
+    /// # Errors
+    /// When the run's task was ended from outside, or panicked.
+    pub async fn end(self) -> Result<RunEnd, tokio::task::JoinError> {
+        let Self { inputs, snapshots: _, task } = self;
+        drop(inputs);
+        task.await
+    }
+}

@@ -180,7 +180,7 @@ pub struct StagePart {
     pub stage: u32,
     /// Index of the agent.
     pub agent: u32,
-    /// Attempt under that index, from 1.
+    /// Attempt under that index, from 0.
     pub attempt: u32,
     /// How much of the window it covered.
     pub state: PartState,

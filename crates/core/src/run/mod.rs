@@ -1,7 +1,7 @@
 //! The run's state machine: the only place that decides.
 //!
 //! **Theory of operation.** [`Run::step`] takes one event and the time, and returns actions. It works in two halves.
-//! The first ([`says`], [`loss`]) writes down what the event says about one agent. The second ([`flow`]) is
+//! The first ([`says`], [`judge`], [`loss`]) writes down what the event says about one agent. The second ([`flow`]) is
 //! level-triggered: it looks at the whole and does what is due, until nothing is. So nothing depends on the order in
 //! which messages of different agents arrive, and a `Tick` alone is enough to go on after any of them.
 //!
@@ -9,6 +9,7 @@
 //! Gathering ─quorum ready→ Stage 1 … n ─────────────→ Finishing ─all ended→ Over
 //!     │                      │ fatal fault, policy gave up, stop      ↗
 //!     └──────────────────────┴→ Aborting ─stopped→ [cleanup] ────────┘
+//!                                        (cleanup waits until nobody can write any more)
 //!
 //! a stage:  Staging ─all staged, clocks fresh→ Arming ─all acknowledged→ Going ─barrier→ over
 //!              ↑ someone disconnected ──────────┘ └─ too late: arm again ┘
@@ -20,7 +21,10 @@
 //! persisted already.
 
 pub mod agent;
+mod barrier;
+mod ending;
 mod flow;
+mod judge;
 mod loss;
 pub mod message;
 pub mod pool;
@@ -30,15 +34,14 @@ mod start;
 #[cfg(test)]
 mod tests;
 pub mod view;
+mod work;
 
-use crate::lease::LeaseKind;
-use crate::plan::{Plan, Sharing};
+use crate::plan::Plan;
 use crate::problem::Problem;
-use crate::ranges::RangeSet;
 use agent::{AgentState, Position, is_legal};
 use message::{Action, Directive, Event, Stop, Told};
 use pool::Pool;
-use seat::{Ghost, Seat, nanos};
+use seat::{Ghost, Seat};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -64,6 +67,7 @@ pub struct Run {
     keeper: Option<u32>,
     fresh_place: bool,
     delayed: bool,
+    deadline_passed: bool,
     stop: Option<Stop>,
     failure: Option<Problem>,
     faults: Vec<Problem>,
@@ -100,17 +104,25 @@ struct Current {
     first: u32,
     last: u32,
     start: Start,
-    /// When the first agent arrived, or ran out of work: the barrier's timeout counts from here.
-    first_arrival_ns: Option<u64>,
+    /// When the first agent arrived: the barrier's timeout counts from here.
+    arrived_since_ns: Option<u64>,
+    /// Since when enough agents have nothing left to do while others hold work: stragglers are judged from here.
+    idle_since_ns: Option<u64>,
+    /// Whether everybody was told that no more leases will come.
     drained: bool,
 }
 
 /// How far the start of a stage is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
-    Staging { since_ns: u64, round: u32 },
+    /// Waits until everybody is staged and every clock is known. `measured`: the clocks were measured anew since
+    /// everybody was.
+    Staging { round: u32, not_before_ns: u64, measured: bool },
+    /// Everybody sees the start coming.
     Countdown { until_ns: u64, round: u32 },
+    /// An instant was sent; waits for acknowledgements.
     Arming { at_ns: u64, commit_by_ns: u64, round: u32 },
+    /// Committed, or in need of no common start.
     Going { at_ns: u64 },
 }
 
@@ -159,13 +171,11 @@ impl Run {
     pub fn new(plan: Arc<Plan>, spin: bool, now_ns: u64) -> Self {
         let seats: Vec<Seat> = (0..plan.replicas).map(|index| Seat::new(index, now_ns)).collect();
         let actions = seats.iter().map(|seat| Action::Spawn { index: seat.index, attempt: 0 }).collect();
-        let stages = vec![StageFacts::default(); plan.stages.len()];
-        let fresh = plan.dataset.len();
-        let writes = plan.stages.iter().filter_map(|stage| stage.kind.execute()).any(has_puts);
-        let puts = writes.then(|| {
-            let free = spaces(&plan).map(|space| (space, RangeSet::of(fresh, PUT_END))).collect();
-            Pool::new(LeaseKind::Put, free, PUT_LEASE_FIRST, 1)
-        });
+        let mut stages = vec![StageFacts::default(); plan.stages.len()];
+        if let Some(preflight) = stages.first_mut() {
+            preflight.state = StageState::Working;
+        }
+        let puts = work::put_pool(&plan);
         Self {
             spin,
             seats,
@@ -177,6 +187,7 @@ impl Run {
             keeper: None,
             fresh_place: false,
             delayed: false,
+            deadline_passed: false,
             stop: None,
             failure: None,
             faults: Vec::new(),
@@ -213,9 +224,8 @@ impl Run {
             Event::SessionClosed { index, attempt } => self.on_closed(index, attempt, now_ns),
             Event::Says { index, attempt, says } => self.on_says(index, attempt, says, now_ns),
             Event::Clock { index, attempt, sample } => {
-                if let Some(seat) = self.seat_of(index, attempt) {
-                    seat.clock.add(sample);
-                    seat.hear(now_ns);
+                if self.hear(index, attempt, now_ns) {
+                    self.seats[index as usize].clock.add(sample);
                 }
             }
             Event::Ended { index, attempt, reason, clean } => {
@@ -242,8 +252,14 @@ impl Run {
         for seat in &mut self.seats {
             seat.forgive(gap_ns);
         }
-        for ghost in &mut self.ghosts {
-            ghost.gone_ns += gap_ns;
+        let later = |since_ns: &mut u64| *since_ns = since_ns.saturating_add(gap_ns);
+        match &mut self.phase {
+            Phase::Aborting { since_ns, .. } | Phase::Finishing { since_ns } => later(since_ns),
+            Phase::Stage(current) => {
+                current.arrived_since_ns.as_mut().map(later);
+                current.idle_since_ns.as_mut().map(later);
+            }
+            Phase::Gathering | Phase::Over => {}
         }
         let seconds = gap_ns as f64 / 1e9;
         self.degrade(format!("the coordinator was stopped for {seconds:.1} s"));
@@ -256,27 +272,50 @@ impl Run {
 
     /// Moves the agent at `index` where that is legal; answers `false` and counts where it is not.
     fn move_to(&mut self, index: u32, to: AgentState, reason: &str, now_ns: u64) -> bool {
-        let Some(seat) = self.seats.get_mut(index as usize) else { return false };
+        let Some(seat) = self.seats.get(index as usize) else { return false };
         if seat.state == to {
             return true;
         }
         if !is_legal(&seat.state, &to) {
-            self.refused += 1;
             let what = format!("{} cannot become {}: {reason}", seat.state.name(), to.name());
-            let attempt = seat.attempt;
-            self.send(index, Directive::Refused { what: what.clone() });
-            self.tell(now_ns, Some((index, attempt)), "Refused", what, false);
+            self.refuse(index, what, now_ns);
             return false;
         }
+        let seat = &mut self.seats[index as usize];
         let notable = matches!(to, AgentState::Disconnected { .. } | AgentState::Stalled { .. })
             || matches!(seat.state, AgentState::Disconnected { .. } | AgentState::Stalled { .. })
             || matches!(to, AgentState::Lost(_) | AgentState::Failed | AgentState::LeftBehind);
         let agent = Some((index, seat.attempt));
         let what = to.name();
+        if seat.state.position() != to.position() {
+            seat.progress_ns = now_ns;
+        }
         seat.state = to;
         seat.since_ns = now_ns;
         self.tell(now_ns, agent, what, reason.to_owned(), notable);
         true
+    }
+
+    /// Moves the agent at `index` by the coordinator's own decision. One that is not heard is moved too: it finds
+    /// out from what it is sent when it is heard again.
+    fn place(&mut self, index: u32, to: Position, reason: &str, now_ns: u64) -> bool {
+        let seat = &mut self.seats[index as usize];
+        let AgentState::Disconnected { was, .. } = &mut seat.state else {
+            return self.move_to(index, AgentState::Active(to), reason, now_ns);
+        };
+        let legal = *was == to || is_legal(&AgentState::Active(*was), &AgentState::Active(to));
+        if legal {
+            *was = to;
+        }
+        legal
+    }
+
+    /// What an agent said is not legal now: it is ignored, counted, and the agent is told.
+    fn refuse(&mut self, index: u32, what: String, now_ns: u64) {
+        self.refused += 1;
+        let attempt = self.seats[index as usize].attempt;
+        self.send(index, Directive::Refused { what: what.clone() });
+        self.tell(now_ns, Some((index, attempt)), "Refused", what, false);
     }
 
     fn send(&mut self, index: u32, directive: Directive) {
@@ -311,113 +350,13 @@ impl Run {
         self.seats.iter().filter(|seat| seat.is_live()).count() as u32
     }
 
+    /// Whether the run has failed, or was asked to stop: only what runs `Always` still does.
+    fn is_troubled(&self) -> bool {
+        self.failure.is_some() || self.stop.is_some()
+    }
+
     /// Whether every attempt that was given up is known to be gone, or must be.
     fn ghosts_gone(&self, now_ns: u64) -> bool {
         self.ghosts.iter().all(|ghost| ghost.gone_ns <= now_ns)
     }
-
-    /// Asks every agent to stop. `then_cleanup`: an `Always` cleanup stage follows.
-    fn abort(&mut self, reason: &str, now_ns: u64) {
-        if matches!(self.phase, Phase::Aborting { .. } | Phase::Finishing { .. } | Phase::Over) {
-            return;
-        }
-        let (first, then) = match &self.phase {
-            Phase::Stage(current) => (Some(current.first), self.cleanup_after(current.last)),
-            _ => (None, None),
-        };
-        if let Some(first) = first {
-            for facts in self.stages.iter_mut().skip(first as usize) {
-                facts.state = match facts.state {
-                    StageState::Waiting => StageState::Skipped,
-                    StageState::Starting | StageState::Working => StageState::Failed,
-                    ended => ended,
-                };
-            }
-        }
-        let then = then.filter(|_| self.stop != Some(Stop::Immediate));
-        self.phase = Phase::Aborting { since_ns: now_ns, then };
-        self.tell(now_ns, None, "Aborting", reason.to_owned(), true);
-        for index in 0..self.plan.replicas {
-            let seat = &mut self.seats[index as usize];
-            seat.replace_at_ns = None;
-            if seat.state.is_terminal() {
-                continue;
-            }
-            if seat.position() == Some(Position::Expected) {
-                let attempt = seat.attempt;
-                self.actions.push(Action::Kill { index, attempt });
-            }
-            self.move_to(index, AgentState::Active(Position::Aborting), reason, now_ns);
-            self.send(index, Directive::Abort { reason: reason.to_owned() });
-        }
-    }
-
-    /// The cleanup stage after stage `last` that runs whatever happened.
-    fn cleanup_after(&self, last: u32) -> Option<u32> {
-        let stages = self.plan.stages.iter().enumerate().skip(last as usize + 1);
-        stages
-            .filter(|(_, stage)| matches!(stage.kind, crate::plan::StageKind::Cleanup { .. }))
-            .find(|(_, stage)| stage.run_on == crate::plan::RunOn::Always)
-            .map(|(index, _)| index as u32)
-    }
-
-    fn on_stop(&mut self, stop: Stop, now_ns: u64) {
-        let harder = self.stop.is_none_or(|before| before < stop);
-        if !harder {
-            return;
-        }
-        self.stop = Some(stop);
-        let reason = match stop {
-            Stop::Graceful => "stopped on request",
-            Stop::Immediate => "stopped on request, without cleanup",
-        };
-        match &mut self.phase {
-            Phase::Aborting { then, .. } if stop == Stop::Immediate => *then = None,
-            // A cleanup after a failure is under way already: the first request changes nothing.
-            Phase::Stage(_) if self.failure.is_some() && stop == Stop::Graceful => {}
-            _ => self.abort(reason, now_ns),
-        }
-    }
-
-    /// Fails the run: the first failure is the one that is reported; others are listed beside it.
-    fn fail(&mut self, problem: Problem, now_ns: u64) {
-        let reason = problem.what.clone();
-        if self.failure.is_none() {
-            self.failure = Some(problem);
-        }
-        self.abort(&reason, now_ns);
-    }
-
-    fn keep_fault(&mut self, problem: Problem) {
-        if self.faults.len() < FAULTS_MAX {
-            self.faults.push(problem);
-        } else {
-            self.faults_dropped += 1;
-        }
-    }
-
-    /// When an attempt that is given up now has ended by itself at the latest.
-    fn gone_by_ns(&self, heard_ns: u64) -> u64 {
-        heard_ns.saturating_add(nanos(self.plan.failure.orphan_grace)).saturating_add(2_000_000_000)
-    }
-}
-
-/// First size of a put lease: a few milliseconds of the fastest target, so that the first ones are not all used up
-/// before the next arrives; unused indexes cost nothing.
-const PUT_LEASE_FIRST: u64 = 16_384;
-/// End of the indexes that puts may use.
-const PUT_END: u64 = 1 << 62;
-
-fn has_puts(execute: &crate::plan::ExecutePlan) -> bool {
-    execute.operations_mix.iter().any(|op| op.op == crate::op::Op::Put)
-}
-
-/// The key spaces of a plan.
-fn spaces(plan: &Plan) -> impl Iterator<Item = Option<u32>> {
-    let count = match plan.sharing {
-        Sharing::Shared => 1,
-        Sharing::PerAgent => plan.replicas,
-    };
-    let sharing = plan.sharing;
-    (0..count).map(move |index| (sharing == Sharing::PerAgent).then_some(index))
 }

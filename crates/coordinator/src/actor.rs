@@ -1,0 +1,412 @@
+//! One task per run. It feeds what sessions, timers and the host say into `core::run`, and carries the answers out.
+//!
+//! Architecture invariant: results are persisted before they are acknowledged, and off this task: a slow disk never
+//! delays a heartbeat's answer.
+
+use crate::clock::monotonic_ns;
+use crate::host::{HostRequest, ResultStore, RunEnd, Snapshot};
+use crate::live::Live;
+use lockstep_core::clock::ClockSample;
+use lockstep_core::link::{Inbox, Outbox};
+use lockstep_core::plan::Plan;
+use lockstep_core::results::part::StagePart;
+use lockstep_core::results::recorder::Interval;
+use lockstep_core::run::Run;
+use lockstep_core::run::agent::LossReason;
+use lockstep_core::run::message::{Action, Directive, Event, Stop, Told};
+use lockstep_proto::v1::{self, from_agent::Body as Up, from_coordinator::Body as Down};
+use lockstep_proto::{PROTOCOL, directive_to_wire};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// What reaches a run's actor.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Hello {
+        index: u32,
+        attempt: u32,
+        session: u64,
+        seen: u64,
+        hello: v1::Hello,
+        outbound: mpsc::UnboundedSender<v1::FromCoordinator>,
+    },
+    Message { index: u32, attempt: u32, session: u64, message: Box<v1::FromAgent>, received_ns: u64 },
+    Closed { index: u32, attempt: u32, session: u64 },
+    Interval { index: u32, attempt: u32, seqs: (u64, u64), interval: Box<Interval> },
+    Submit { part: Box<StagePart>, done: oneshot::Sender<io::Result<()>> },
+    /// A result is on stable storage; `None` when it could not be brought there.
+    Persisted { part: Option<Box<StagePart>> },
+    Ended { index: u32, attempt: u32, reason: LossReason, clean: bool },
+    Stop(Stop),
+}
+
+/// How to reach a run.
+#[derive(Clone, Debug)]
+pub(crate) struct RunEntry {
+    pub(crate) secret: Arc<str>,
+    pub(crate) replicas: u32,
+    pub(crate) inputs: mpsc::UnboundedSender<Input>,
+}
+
+/// The runs of a coordinator by uid.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Registry(Arc<Mutex<HashMap<String, RunEntry>>>);
+
+impl Registry {
+    pub(crate) fn find(&self, uid: &str) -> Option<RunEntry> {
+        self.0.lock().ok()?.get(uid).cloned()
+    }
+
+    pub(crate) fn add(&self, uid: String, entry: RunEntry) {
+        if let Ok(mut runs) = self.0.lock() {
+            runs.insert(uid, entry);
+        }
+    }
+
+    pub(crate) fn remove(&self, uid: &str) {
+        if let Ok(mut runs) = self.0.lock() {
+            runs.remove(uid);
+        }
+    }
+}
+
+/// The link to one attempt: what it has not read yet, and its session, if it has one.
+#[derive(Debug, Default)]
+struct Link {
+    outbox: Outbox<Directive>,
+    inbox: Inbox,
+    interval_seq: u64,
+    session: Option<(u64, mpsc::UnboundedSender<v1::FromCoordinator>)>,
+}
+
+pub(crate) struct Actor {
+    pub(crate) plan: Arc<Plan>,
+    plan_json: Vec<u8>,
+    run: Run,
+    links: HashMap<(u32, u32), Link>,
+    live: Live,
+    parts: BTreeMap<(u32, u32, u32), StagePart>,
+    store: Arc<dyn ResultStore>,
+    inputs: mpsc::UnboundedReceiver<Input>,
+    back: mpsc::WeakUnboundedSender<Input>,
+    host: mpsc::UnboundedSender<HostRequest>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    persisting: u32,
+    began_ns: u64,
+}
+
+/// Time between two snapshots, nanoseconds.
+const SNAPSHOT_NS: u64 = 250_000_000;
+
+impl Actor {
+    #[allow(clippy::too_many_arguments, reason = "called once, each named at the caller")]
+    pub(crate) fn new(
+        plan: Arc<Plan>,
+        plan_json: Vec<u8>,
+        spin: bool,
+        store: Arc<dyn ResultStore>,
+        inputs: mpsc::UnboundedReceiver<Input>,
+        back: mpsc::WeakUnboundedSender<Input>,
+        host: mpsc::UnboundedSender<HostRequest>,
+    ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
+        let began_ns = monotonic_ns();
+        let run = Run::new(plan.clone(), spin, began_ns);
+        let live = Live::new(plan.stages.len());
+        let first = Snapshot { at_ns: began_ns, began_ns, view: run.view(), live: live.stages(&[]) };
+        let (snapshots, watcher) = watch::channel(Arc::new(first));
+        let actor = Self {
+            plan,
+            plan_json,
+            run,
+            links: HashMap::new(),
+            live,
+            parts: BTreeMap::new(),
+            store,
+            inputs,
+            back,
+            host,
+            snapshots,
+            persisting: 0,
+            began_ns,
+        };
+        (actor, watcher)
+    }
+
+    /// Drives the run to its end.
+    pub(crate) async fn drive(mut self) -> RunEnd {
+        let first = self.run.begin();
+        self.carry_out(first).await;
+        let mut shown_ns = 0;
+        while !self.run.is_over() {
+            let wait = Duration::from_nanos(self.run.wake_in_ns());
+            let input = tokio::time::timeout(wait, self.inputs.recv()).await;
+            let now_ns = monotonic_ns();
+            // What the sockets held is read before anybody is judged by time.
+            let mut next = input.ok().flatten();
+            while let Some(input) = next {
+                self.take(input, monotonic_ns()).await;
+                next = self.inputs.try_recv().ok();
+            }
+            let actions = self.run.step(Event::Tick, monotonic_ns());
+            let notable = actions.iter().any(|action| matches!(action, Action::Tell(Told { notable: true, .. })));
+            self.carry_out(actions).await;
+            if notable || now_ns.saturating_sub(shown_ns) >= SNAPSHOT_NS {
+                shown_ns = now_ns;
+                self.show(now_ns);
+            }
+        }
+        self.collect_late_results().await;
+        self.show(monotonic_ns());
+        RunEnd {
+            outcome: self.run.outcome(),
+            view: self.run.view(),
+            story: self.run.story(),
+            parts: self.parts.into_values().collect(),
+            series: self.live.into_series(),
+            plan: self.plan,
+        }
+    }
+
+    /// Results that are being persisted while the run ends belong to it.
+    async fn collect_late_results(&mut self) {
+        while self.persisting > 0 {
+            match self.inputs.recv().await {
+                Some(Input::Persisted { part }) => self.on_persisted(part),
+                Some(Input::Submit { part, done }) => self.persist(part, done),
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+
+    fn on_persisted(&mut self, part: Option<Box<StagePart>>) {
+        self.persisting -= 1;
+        if let Some(part) = part {
+            self.keep(*part);
+        }
+    }
+
+    fn show(&self, now_ns: u64) {
+        let view = self.run.view();
+        let working: Vec<u32> =
+            view.agents.iter().filter(|agent| agent.in_stage).map(|agent| agent.index).collect();
+        let snapshot =
+            Snapshot { at_ns: now_ns, began_ns: self.began_ns, live: self.live.stages(&working), view };
+        self.snapshots.send_replace(Arc::new(snapshot));
+    }
+
+    async fn take(&mut self, input: Input, now_ns: u64) {
+        let event = match input {
+            Input::Hello { index, attempt, session, seen, hello, outbound } => {
+                self.open_session(index, attempt, session, seen, &hello, outbound);
+                Some(Event::Hello { index, attempt })
+            }
+            Input::Message { index, attempt, session, message, received_ns } => {
+                self.read(index, attempt, session, *message, received_ns)
+            }
+            Input::Closed { index, attempt, session } => {
+                let link = self.links.entry((index, attempt)).or_default();
+                let current = link.session.as_ref().is_some_and(|(id, _)| *id == session);
+                if current {
+                    link.session = None;
+                }
+                current.then_some(Event::SessionClosed { index, attempt })
+            }
+            Input::Interval { index, attempt, seqs, interval } => {
+                let link = self.links.entry((index, attempt)).or_default();
+                if seqs.0 == link.interval_seq + 1 {
+                    link.interval_seq = seqs.1;
+                    self.live.add(index, attempt, &interval, now_ns);
+                }
+                None
+            }
+            Input::Submit { part, done } => {
+                self.persist(part, done);
+                None
+            }
+            Input::Persisted { part } => {
+                self.on_persisted(part);
+                None
+            }
+            Input::Ended { index, attempt, reason, clean } => {
+                Some(Event::Ended { index, attempt, reason, clean })
+            }
+            Input::Stop(stop) => Some(Event::Stop(stop)),
+        };
+        if let Some(event) = event {
+            let actions = self.run.step(event, now_ns);
+            self.carry_out(actions).await;
+        }
+    }
+
+    fn open_session(
+        &mut self,
+        index: u32,
+        attempt: u32,
+        session: u64,
+        seen: u64,
+        hello: &v1::Hello,
+        outbound: mpsc::UnboundedSender<v1::FromCoordinator>,
+    ) {
+        tracing::info!(
+            run = %self.plan.run.name, agent = index, attempt, version = %hello.version, cores = hello.cores,
+            memory_bytes = hello.memory_bytes, "session opened"
+        );
+        let link = self.links.entry((index, attempt)).or_default();
+        link.outbox.acknowledge(seen);
+        let welcome = v1::Welcome {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            interval_seq: link.interval_seq,
+        };
+        link.session = Some((session, outbound));
+        link.send(0, Down::Welcome(welcome));
+        let waiting: Vec<(u64, Directive)> = link.outbox.unacknowledged().cloned().collect();
+        for (seq, directive) in waiting {
+            link.send(seq, directive_to_wire(&directive, &self.plan_json));
+        }
+    }
+
+    fn read(
+        &mut self,
+        index: u32,
+        attempt: u32,
+        session: u64,
+        message: v1::FromAgent,
+        received_ns: u64,
+    ) -> Option<Event> {
+        let link = self.links.get_mut(&(index, attempt))?;
+        if link.session.as_ref().is_none_or(|(id, _)| *id != session) {
+            return None;
+        }
+        link.outbox.acknowledge(message.seen);
+        match message.body? {
+            Up::Pong(pong) => {
+                let sample = ClockSample { sent_ns: pong.sent_ns, agent_ns: pong.agent_ns, received_ns };
+                Some(Event::Clock { index, attempt, sample })
+            }
+            body => {
+                if let Up::Beat(beat) = &body {
+                    let ack = v1::Ack { beat: beat.beat };
+                    link.send(0, Down::Ack(ack));
+                } else if !link.inbox.accept(message.seq) {
+                    return None;
+                }
+                let says = body.try_into().ok()?;
+                Some(Event::Says { index, attempt, says })
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Spawn { index, attempt } => self.ask_host(HostRequest::Spawn { index, attempt }),
+                Action::Kill { index, attempt } => self.ask_host(HostRequest::Kill { index, attempt }),
+                Action::Send { index, attempt, directive } => self.direct(index, attempt, directive),
+                Action::Ping { index, attempt } => {
+                    if let Some(link) = self.links.get(&(index, attempt)) {
+                        link.send(0, Down::Ping(v1::PingClock { sent_ns: 0 }));
+                    }
+                }
+                Action::GiveUp { index, attempt, stage, reason } => {
+                    self.give_up(index, attempt, stage, &reason).await;
+                }
+                Action::Tell(told) => self.tell(told),
+                Action::StageOver { stage } => self.ask_host(HostRequest::StageOver { stage }),
+                Action::Over => self.ask_host(HostRequest::Over),
+            }
+        }
+    }
+
+    fn ask_host(&self, request: HostRequest) {
+        // A host that is gone has dropped the run; the actor ends with it.
+        let _ = self.host.send(request);
+    }
+
+    fn direct(&mut self, index: u32, attempt: u32, directive: Directive) {
+        let link = self.links.entry((index, attempt)).or_default();
+        let wire = directive_to_wire(&directive, &self.plan_json);
+        let seq = link.outbox.push(directive);
+        link.send(seq, wire);
+    }
+
+    fn tell(&self, told: Told) {
+        let run = &self.plan.run.name;
+        match told.agent {
+            Some((agent, attempt)) => {
+                tracing::info!(run = %run, agent, attempt, state = told.what, reason = %told.reason, "agent");
+            }
+            None => tracing::info!(run = %run, what = told.what, reason = %told.reason, "run"),
+        }
+        self.ask_host(HostRequest::Told(told));
+    }
+
+    /// What a lost attempt reported is all that there will be of it, and becomes its result.
+    async fn give_up(&mut self, index: u32, attempt: u32, stage: Option<u32>, reason: &str) {
+        for part in self.live.lost_parts(index, attempt, stage, reason, &self.run.view(), monotonic_ns()) {
+            let key = (part.stage, index, attempt);
+            if self.parts.contains_key(&key) {
+                continue;
+            }
+            let store = self.store.clone();
+            let written = tokio::task::spawn_blocking(move || {
+                let bytes = part.to_bytes().map_err(io::Error::other)?;
+                store.persist(&part, &bytes).map(|()| part)
+            });
+            match written.await.map_err(io::Error::other).flatten() {
+                Ok(part) => self.keep(part),
+                Err(error) => tracing::error!(agent = index, attempt, %error, "a lost agent's result is not kept"),
+            }
+        }
+    }
+
+    fn persist(&mut self, mut part: Box<StagePart>, done: oneshot::Sender<io::Result<()>>) {
+        self.place_in_time(&mut part);
+        self.persisting += 1;
+        let (store, back) = (self.store.clone(), self.back.clone());
+        tokio::task::spawn_blocking(move || {
+            let written = part.to_bytes().map_err(io::Error::other).and_then(|bytes| store.persist(&part, &bytes));
+            if let Some(back) = back.upgrade() {
+                let _ = back.send(Input::Persisted { part: written.is_ok().then_some(part) });
+            }
+            let _ = done.send(written);
+        });
+    }
+
+    /// Translates the instants of a part to the coordinator's clock.
+    fn place_in_time(&self, part: &mut StagePart) {
+        let view = self.run.view();
+        let Some(stage) = view.stages.get(part.stage as usize) else { return };
+        let released = stage.facts.releases.iter().find(|(index, _)| *index == part.agent);
+        part.released_coordinator_ns = released.map(|(_, at_ns)| *at_ns);
+        part.first_operation_coordinator_ns = match (released, part.released_ns, part.first_operation_ns) {
+            (Some((_, at_ns)), Some(released_ns), Some(first_ns)) => {
+                Some(at_ns.saturating_add(first_ns.saturating_sub(released_ns)))
+            }
+            _ => None,
+        };
+    }
+
+    fn keep(&mut self, part: StagePart) {
+        self.live.settle(&part);
+        self.parts.insert((part.stage, part.agent, part.attempt), part);
+    }
+}
+
+impl Link {
+    fn send(&self, seq: u64, body: Down) {
+        if let Some((_, outbound)) = &self.session {
+            let message =
+                v1::FromCoordinator { seq, seen: self.inbox.seen(), epoch: EPOCH_LOCAL, body: Some(body) };
+            // A session that is gone is noticed by its reader.
+            let _ = outbound.send(message);
+        }
+    }
+}
+
+/// Epoch of a coordinator that has no rivals.
+const EPOCH_LOCAL: u64 = 1;

@@ -1,0 +1,134 @@
+//! What was measured so far: interval records of all agents, merged by stage and second.
+//!
+//! Percentiles of a second are those of the merged histogram, so they are exact over the cluster. Histograms of
+//! seconds long past are dropped to keep memory flat; counts never are.
+
+use crate::host::LiveStage;
+use lockstep_core::results::part::{PartState, StagePart};
+use lockstep_core::results::recorder::{Interval, StageRecord};
+use lockstep_core::results::series::Series;
+use lockstep_core::run::view::RunView;
+use std::collections::{BTreeMap, HashMap};
+
+/// One attempt of one agent in one stage.
+type Key = (u32, u32, u32);
+
+/// Everything that agents have reported and not yet submitted, and the merged series.
+#[derive(Debug)]
+pub(crate) struct Live {
+    stages: Vec<Series>,
+    totals: Vec<(u64, u64, u64)>,
+    reported: HashMap<Key, Reported>,
+}
+
+#[derive(Debug, Default)]
+struct Reported {
+    record: StageRecord,
+    last_second: u32,
+    heard_ns: u64,
+    settled: bool,
+}
+
+impl Live {
+    pub(crate) fn new(stages: usize) -> Self {
+        Self {
+            stages: (0..stages).map(|_| Series::new()).collect(),
+            totals: vec![(0, 0, 0); stages],
+            reported: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, index: u32, attempt: u32, interval: &Interval, now_ns: u64) {
+        let stage = interval.stage as usize;
+        let Some(series) = self.stages.get_mut(stage) else { return };
+        series.add(interval.second, &interval.totals, true);
+        let sums = &mut self.totals[stage];
+        sums.0 += interval.totals.operations();
+        sums.1 += interval.totals.bytes();
+        sums.2 += interval.totals.errors();
+        let reported = self.reported.entry((interval.stage, index, attempt)).or_default();
+        reported.last_second = reported.last_second.max(interval.second);
+        reported.heard_ns = now_ns;
+        if !reported.settled {
+            reported.record.absorb(interval);
+        }
+    }
+
+    /// The result itself is here: what was reported of it before is no longer needed one by one.
+    pub(crate) fn settle(&mut self, part: &StagePart) {
+        let key = (part.stage, part.agent, part.attempt);
+        let reported = self.reported.entry(key).or_default();
+        let (seen, final_count) = (reported.record.totals.operations(), part.totals.operations());
+        if !reported.settled && seen > final_count {
+            tracing::warn!(agent = part.agent, stage = part.stage, seen, final_count, "intervals exceed the result");
+        }
+        reported.settled = true;
+        reported.record = StageRecord::default();
+    }
+
+    /// What stands in the live view; `working`: the agents that are in the stage under way.
+    pub(crate) fn stages(&self, working: &[u32]) -> Vec<LiveStage> {
+        (0..self.stages.len()).map(|stage| self.stage(stage, working)).collect()
+    }
+
+    fn stage(&self, stage: usize, working: &[u32]) -> LiveStage {
+        let (operations, bytes, errors) = self.totals[stage];
+        let of_stage = self.reported.iter().filter(|((at, ..), _)| *at as usize == stage);
+        let active = of_stage.filter(|((_, index, _), reported)| !reported.settled && working.contains(index));
+        let common = active.map(|(_, reported)| reported.last_second).min();
+        let second = common.or_else(|| self.stages[stage].iter().last().map(|(second, _)| second));
+        let row = second.and_then(|second| self.stages[stage].row(second)).map(|row| row.overall());
+        let quantile = |q| row.as_ref().and_then(|row| row.response.as_ref()).and_then(|h| h.value_at_quantile(q));
+        LiveStage {
+            operations,
+            bytes,
+            errors,
+            operations_per_s: row.as_ref().map_or(0.0, |row| row.count as f64),
+            bytes_per_s: row.as_ref().map_or(0.0, |row| row.bytes as f64),
+            p50_ns: quantile(0.5),
+            p99_ns: quantile(0.99),
+        }
+    }
+
+    /// Results of an attempt that was given up, out of what it had reported.
+    pub(crate) fn lost_parts(
+        &mut self,
+        index: u32,
+        attempt: u32,
+        stage: Option<u32>,
+        reason: &str,
+        view: &RunView,
+        now_ns: u64,
+    ) -> Vec<StagePart> {
+        let mut stages: Vec<u32> = self
+            .reported
+            .iter()
+            .filter(|((_, at, of), reported)| (*at, *of) == (index, attempt) && !reported.settled)
+            .map(|((stage, ..), _)| *stage)
+            .collect();
+        if let Some(stage) = stage.filter(|stage| !stages.contains(stage)) {
+            stages.push(stage);
+        }
+        stages.sort_unstable();
+        let parts = stages.into_iter().map(|stage| {
+            let reported = self.reported.remove(&(stage, index, attempt)).unwrap_or_default();
+            let start_ns = view.stages.get(stage as usize).and_then(|stage| stage.facts.planned_start_ns);
+            let from_ns = u64::from(reported.last_second) * 1_000_000_000;
+            let mut part = StagePart::new(stage, index, attempt);
+            part.window_ns = from_ns;
+            part.state = PartState::Lost {
+                reason: reason.to_owned(),
+                unaccounted_from_ns: from_ns,
+                unaccounted_to_ns: now_ns.saturating_sub(start_ns.unwrap_or(now_ns)).max(from_ns),
+            };
+            part.totals = reported.record.totals;
+            part.series = reported.record.series;
+            part
+        });
+        parts.collect()
+    }
+
+    pub(crate) fn into_series(self) -> BTreeMap<u32, Series> {
+        (0u32..).zip(self.stages).collect()
+    }
+}

@@ -1,0 +1,168 @@
+//! The gRPC service: authenticates calls, finds their run, and forwards. One task per stream; none of them decides
+//! anything, and none of them waits for a run's actor while a heartbeat waits behind it.
+
+use crate::actor::{Input, Registry, RunEntry};
+use crate::clock::monotonic_ns;
+use futures::{Stream, StreamExt};
+use lockstep_core::results::part::{MAX_PART_BYTES, StagePart};
+use lockstep_core::results::recorder::Interval;
+use lockstep_proto::v1::coordination_server::Coordination;
+use lockstep_proto::v1::{self, from_agent::Body as Up, from_coordinator::Body as Down};
+use lockstep_proto::{META_ATTEMPT, META_INDEX, META_RUN, PROTOCOL, receipt_hash};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Who calls, as the metadata says and the secret proves.
+#[derive(Clone, Copy, Debug)]
+struct Caller {
+    index: u32,
+    attempt: u32,
+}
+
+/// The service over all runs of this coordinator.
+pub(crate) struct Service {
+    registry: Registry,
+    began_ns: u64,
+    next_session: AtomicU64,
+}
+
+impl Service {
+    pub(crate) fn new(registry: Registry) -> Self {
+        Self { registry, began_ns: monotonic_ns(), next_session: AtomicU64::new(1) }
+    }
+
+    fn authenticate<T>(&self, request: &Request<T>) -> Result<(RunEntry, Caller), Status> {
+        let meta = |key: &str| request.metadata().get(key).and_then(|value| value.to_str().ok());
+        let number = |key: &str| meta(key).and_then(|text| text.parse::<u32>().ok());
+        let denied = || Status::unauthenticated("unknown run, or wrong secret");
+        let entry = self.registry.find(meta(META_RUN).unwrap_or_default()).ok_or_else(denied)?;
+        let secret = meta("authorization").and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default();
+        if !is_same_secret(secret.as_bytes(), entry.secret.as_bytes()) {
+            return Err(denied());
+        }
+        let (Some(index), Some(attempt)) = (number(META_INDEX), number(META_ATTEMPT)) else {
+            return Err(Status::invalid_argument("index or attempt is missing"));
+        };
+        if index >= entry.replicas {
+            return Err(Status::invalid_argument("no such index in this run"));
+        }
+        Ok((entry, Caller { index, attempt }))
+    }
+}
+
+/// Compares in a time that depends on the lengths only.
+fn is_same_secret(given: &[u8], expected: &[u8]) -> bool {
+    given.len() == expected.len() && given.iter().zip(expected).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
+}
+
+#[tonic::async_trait]
+impl Coordination for Service {
+    type ControlStream = Out<v1::FromCoordinator>;
+    type ReportStream = Out<v1::ReportAck>;
+
+    async fn control(
+        &self,
+        request: Request<Streaming<v1::FromAgent>>,
+    ) -> Result<Response<Self::ControlStream>, Status> {
+        let (entry, caller) = self.authenticate(&request)?;
+        let mut inbound = request.into_inner();
+        let session = self.next_session.fetch_add(1, Ordering::Relaxed);
+        let (outbound, receiver) = mpsc::unbounded_channel::<v1::FromCoordinator>();
+        tokio::spawn(async move {
+            let Some(Ok(v1::FromAgent { seen, body: Some(Up::Hello(hello)), .. })) = inbound.next().await else {
+                return;
+            };
+            if hello.protocol / 1_000 != PROTOCOL / 1_000 {
+                tracing::warn!(agent = caller.index, protocol = hello.protocol, "protocol is not ours");
+                return;
+            }
+            let Caller { index, attempt } = caller;
+            let _ = entry.inputs.send(Input::Hello { index, attempt, session, seen, hello, outbound });
+            while let Some(Ok(message)) = inbound.next().await {
+                let received_ns = monotonic_ns();
+                let input = Input::Message { index, attempt, session, message: Box::new(message), received_ns };
+                if entry.inputs.send(input).is_err() {
+                    break;
+                }
+            }
+            let _ = entry.inputs.send(Input::Closed { index, attempt, session });
+        });
+        // A ping is stamped when the connection asks for it, not when it was queued: that is what bounds the error.
+        let stream = UnboundedReceiverStream::new(receiver).map(|mut message| {
+            if let Some(Down::Ping(ping)) = &mut message.body {
+                ping.sent_ns = monotonic_ns();
+            }
+            Ok(message)
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn report(
+        &self,
+        request: Request<Streaming<v1::IntervalRecord>>,
+    ) -> Result<Response<Self::ReportStream>, Status> {
+        let (entry, Caller { index, attempt }) = self.authenticate(&request)?;
+        let stream = request.into_inner().map(move |record| {
+            let record = record?;
+            let totals = serde_json::from_slice(&record.totals)
+                .map_err(|error| Status::invalid_argument(format!("totals: {error}")))?;
+            let interval = Interval { stage: record.stage, second: record.second, totals };
+            let last_seq = record.last_seq;
+            let input = Input::Interval {
+                index,
+                attempt,
+                seqs: (record.first_seq, last_seq),
+                interval: Box::new(interval),
+            };
+            entry.inputs.send(input).map_err(|_| Status::unavailable("the run is over"))?;
+            Ok(v1::ReportAck { last_seq })
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn submit(
+        &self,
+        request: Request<Streaming<v1::SubmitChunk>>,
+    ) -> Result<Response<v1::Receipt>, Status> {
+        let (entry, Caller { index, attempt }) = self.authenticate(&request)?;
+        let mut chunks = request.into_inner();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            bytes.extend_from_slice(&chunk?.data);
+            if bytes.len() > MAX_PART_BYTES {
+                return Err(Status::resource_exhausted("a result larger than its limit"));
+            }
+        }
+        let hash = receipt_hash(&bytes);
+        let part = StagePart::from_bytes(&bytes)
+            .map_err(|error| Status::invalid_argument(format!("result: {error}")))?;
+        if (part.agent, part.attempt) != (index, attempt) {
+            return Err(Status::permission_denied("a result of another agent"));
+        }
+        let (done, persisted) = oneshot::channel();
+        entry
+            .inputs
+            .send(Input::Submit { part: Box::new(part), done })
+            .map_err(|_| Status::unavailable("the run is over"))?;
+        match persisted.await {
+            Ok(Ok(())) => Ok(Response::new(v1::Receipt { hash })),
+            Ok(Err(error)) => Err(Status::internal(format!("the result could not be persisted: {error}"))),
+            Err(_) => Err(Status::unavailable("the run is over")),
+        }
+    }
+
+    async fn ping(&self, _: Request<v1::PingRequest>) -> Result<Response<v1::PingResponse>, Status> {
+        let monotonic_ns = monotonic_ns();
+        Ok(Response::new(v1::PingResponse {
+            state: "Serving".to_owned(),
+            uptime_ms: monotonic_ns.saturating_sub(self.began_ns) / 1_000_000,
+            monotonic_ns,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }))
+    }
+}
