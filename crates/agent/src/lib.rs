@@ -1,1 +1,12 @@
-//! Lockstep agent.
+//! The agent: does what a plan says to storage, in step with the others, and measures it.
+//!
+//! [`session`] talks to the coordinator, [`engine`] does the work, [`target`]s are what it is done to. Architecture
+//! invariant: control never waits for data; the session's thread and the engine's share channels and atomics, and
+//! nothing else.
+
+pub mod clock;
+pub mod cpu;
+pub mod engine;
+pub mod preflight;
+pub mod session;
+pub mod target;

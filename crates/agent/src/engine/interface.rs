@@ -1,0 +1,141 @@
+//! What the session and the engine say to each other. The session never waits for the engine: commands go into a
+//! channel, events come out of one, and progress is read from atomics.
+
+use lockstep_core::lease::{Lease, LeaseDone};
+use lockstep_core::problem::Problem;
+use lockstep_core::results::part::StagePart;
+use lockstep_core::results::recorder::Interval;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What the session tells the engine.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Get everything ready so that the stage can begin at an instant: workers exist and wait; a keeper has written
+    /// the marker. Answered by [`EngineEvent::Staged`] or a fault.
+    Stage {
+        /// Index of the stage in the plan.
+        stage: u32,
+    },
+    /// Begin: workers are released at `at_ns` on the agent's monotonic clock (now, when it has passed). Where the
+    /// stage is a discard stage, the engine flows into the next one by itself at the end of the window. For a stage
+    /// joined late, `at_ns` is the start that the others had.
+    Begin {
+        /// Index of the stage.
+        stage: u32,
+        /// Common start, agent's monotonic clock, nanoseconds.
+        at_ns: u64,
+        /// Whether to spin for the last 200 µs.
+        spin: bool,
+    },
+    /// Forget a staged start; workers stay ready.
+    Unstage,
+    /// More work.
+    Lease(Lease),
+    /// No more leases will come: end the stage when those in hand are done.
+    Drain {
+        /// Index of the stage.
+        stage: u32,
+    },
+    /// This agent keeps the lock and the marker from now on.
+    Keep,
+    /// The rate of the whole cluster is split over this many agents now, and this is our number among them.
+    Resplit {
+        /// Agents that live.
+        agents: u32,
+        /// Our number, from 0.
+        position: u32,
+    },
+    /// Stop I/O within a second, keep what was measured, end the stage with a partial part.
+    Abort {
+        /// Why; goes into the part.
+        reason: String,
+    },
+    /// The run is over: give back the lock and end.
+    Finish,
+}
+
+/// What the engine tells the session.
+#[derive(Debug)]
+pub enum EngineEvent {
+    /// Ready to begin at an instant.
+    Staged {
+        /// Index of the stage.
+        stage: u32,
+    },
+    /// Workers were released; the latest of them, and the first operation, on the agent's monotonic clock.
+    Released {
+        /// Index of the stage.
+        stage: u32,
+        /// When the last worker was let go.
+        released_ns: u64,
+    },
+    /// A lease is through.
+    LeaseDone(LeaseDone),
+    /// A finished second of a stage, merged over all workers.
+    Interval {
+        /// Index of the stage.
+        stage: u32,
+        /// What was measured in it.
+        interval: Interval,
+    },
+    /// The stage is over on this agent; chained stages give one each.
+    StageEnded {
+        /// Index of the stage.
+        stage: u32,
+        /// What was measured.
+        part: Box<StagePart>,
+    },
+    /// Every part of the stage, or of the chain that it began, was handed in; nothing is under way any more.
+    Idle,
+    /// Something that a person must know. A fatal one ends the stage on this agent (a part follows).
+    Fault {
+        /// Index of the stage.
+        stage: u32,
+        /// The four parts.
+        problem: Problem,
+        /// Whether the stage failed.
+        fatal: bool,
+    },
+    /// After [`Command::Finish`]: everything is given back.
+    Finished,
+}
+
+/// What the agent is doing right now. Written by the engine with relaxed stores, read by heartbeats.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// What, in the present participle: `creating`, `reading`, `listing`, `waiting`, `deleting`, `checking`.
+    what: Mutex<&'static str>,
+    /// How many are done.
+    pub done: AtomicU64,
+    /// Out of how many; 0 is unknown.
+    pub total: AtomicU64,
+    /// Moves whenever anything does: an operation, a chunk of one. Standing still means that all workers hang; the
+    /// value itself means nothing.
+    pub pulse: AtomicU64,
+    /// Since when, agent's monotonic clock.
+    pub since_ns: AtomicU64,
+}
+
+impl Progress {
+    /// Begins something new.
+    pub fn begin(&self, what: &'static str, total: u64, now_ns: u64) {
+        if let Ok(mut slot) = self.what.lock() {
+            *slot = what;
+        }
+        self.done.store(0, Ordering::Relaxed);
+        self.total.store(total, Ordering::Relaxed);
+        self.since_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// More work came.
+    pub fn add_total(&self, more: u64) {
+        self.total.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// What the agent is doing.
+    #[must_use]
+    pub fn what(&self) -> &'static str {
+        self.what.lock().map_or("", |slot| *slot)
+    }
+}

@@ -1,0 +1,154 @@
+//! What makes targets: one value per engine, from which workers get their targets and the keeper its place.
+//!
+//! The engine is generic over this, so each scheme has its own worker loop and pays for no `dyn`.
+
+use super::place::Place;
+use super::{Object, Outcome, Target};
+use crate::engine::hands::Hands;
+use lockstep_core::dataset::DataSet;
+use lockstep_core::problem::Problem;
+use lockstep_core::results::part::EndpointRow;
+use std::sync::Arc;
+
+/// What a worker will do with its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Write the data set.
+    Prepare,
+    /// Measure.
+    Execute,
+    /// Remove what was written; directories that become empty go too.
+    Cleanup,
+}
+
+/// What a worker's target is made for.
+#[derive(Clone, Debug)]
+pub struct Assignment {
+    /// What it will do.
+    pub role: Role,
+    /// The data set of the key space that it works in: contents are functions of this.
+    pub data: Arc<DataSet>,
+    /// Whom to ask whether to stop, and whom to tell that something moved.
+    pub hands: Hands,
+}
+
+/// What a target counted beside operations; see the fields of the same names in a stage's part.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// What went through each endpoint.
+    pub endpoints: Vec<EndpointRow>,
+    /// Requests that served no operation.
+    pub other_requests: u64,
+}
+
+impl Account {
+    /// Adds another account; rows of the same endpoint are merged.
+    pub fn merge(&mut self, other: &Self) {
+        self.other_requests += other.other_requests;
+        for row in &other.endpoints {
+            match self.endpoints.iter_mut().find(|mine| mine.uri == row.uri) {
+                Some(mine) => mine.merge(row),
+                None => self.endpoints.push(row.clone()),
+            }
+        }
+    }
+}
+
+/// Makes targets and places of one scheme.
+pub trait Backend: Send + Sync + 'static {
+    /// What the workers of one runtime share, made on its thread: a client with its connections. Workers on plain
+    /// threads have one each.
+    type Lane;
+    /// A worker's target.
+    type Target: Target;
+    /// The keeper's place.
+    type Place: Place;
+    /// Whether operations block their thread, so that each worker needs one of its own.
+    const BLOCKING: bool;
+
+    /// Makes what the workers of runtime number `lane` share. Called on that runtime's thread, within it.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being made, for people.
+    fn lane(&self, lane: usize) -> Result<Self::Lane, Problem>;
+
+    /// Makes a worker's target.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being made, for people.
+    fn target(&self, lane: &Self::Lane, assignment: Assignment) -> Result<Self::Target, Problem>;
+
+    /// Makes the place. Called on the keeper's thread, within its runtime.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being made, for people.
+    fn place(&self) -> Result<Self::Place, Problem>;
+}
+
+/// Options that the schemes for testing the engine know: `latency`, how long each call takes at least, e.g. `1ms`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SimulatedLatency {
+    /// Nanoseconds; 0 is none.
+    pub ns: u64,
+}
+
+impl SimulatedLatency {
+    /// Reads `target.options.latency`.
+    ///
+    /// # Errors
+    /// A text that is no duration in `ns`, `us`, `ms` or `s`.
+    pub fn read(options: &std::collections::BTreeMap<String, String>) -> Result<Self, Problem> {
+        let Some(text) = options.get("latency") else { return Ok(Self::default()) };
+        let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(split);
+        let scale = match unit {
+            "ns" => Some(1),
+            "us" | "µs" => Some(1_000),
+            "ms" => Some(1_000_000),
+            "s" => Some(1_000_000_000),
+            _ => None,
+        };
+        let ns = number
+            .trim()
+            .parse::<u64>()
+            .ok()
+            .zip(scale)
+            .and_then(|(number, scale)| number.checked_mul(scale));
+        ns.map(|ns| Self { ns }).ok_or_else(|| {
+            Problem::new(
+                "target.options.latency cannot be read",
+                format!("'{text}' is no duration such as 500us or 1ms"),
+            )
+            .exit(lockstep_core::problem::exit::REFUSED)
+        })
+    }
+
+    /// Lets the time pass, in slices of at most 50 ms so that a stop is seen.
+    #[inline]
+    pub fn pass(self, hands: &Hands) {
+        if self.ns > 0 {
+            wait_on_thread(crate::clock::now_ns() + self.ns, hands);
+        }
+    }
+}
+
+/// Sleeps on a plain thread until `at_ns`, or until told to stop.
+pub fn wait_on_thread(at_ns: u64, hands: &Hands) {
+    /// Longest time for which a stop goes unnoticed, nanoseconds.
+    const SLICE_NS: u64 = 50_000_000;
+    loop {
+        let now_ns = crate::clock::now_ns();
+        if now_ns >= at_ns || hands.stopped() {
+            return;
+        }
+        crate::clock::sleep_until(at_ns.min(now_ns + SLICE_NS));
+    }
+}
+
+/// What an operation that was stopped comes to. The engine does not count it: it neither succeeded nor failed.
+pub fn stopped(object: Object<'_>) -> Outcome {
+    Err(super::Failure {
+        class: lockstep_core::op::ErrorClass::Other,
+        detail: format!("stopped in the middle of {}", object.name),
+    })
+}
