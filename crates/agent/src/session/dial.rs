@@ -1,0 +1,135 @@
+//! Connecting and reconnecting the control stream. The agent redials for ever; whether it still should work
+//! meanwhile is decided elsewhere.
+
+use super::{Identity, redial_delay};
+use crate::clock::now_ns;
+use lockstep_core::rng::Stream;
+use lockstep_proto::v1::coordination_client::CoordinationClient;
+use lockstep_proto::v1::{self, from_agent::Body as Up, from_coordinator::Body as Down};
+use lockstep_proto::{META_ATTEMPT, META_INDEX, META_RUN, PROTOCOL};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::Request;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+
+/// How long one attempt to connect may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+
+/// What the dialler tells the control loop.
+#[derive(Debug)]
+pub(crate) enum Wire {
+    /// A session is open; hello was sent.
+    Up(mpsc::UnboundedSender<v1::FromAgent>),
+    /// A message was read at this instant.
+    Message(Box<v1::FromCoordinator>),
+    /// The session is over, or could not be opened.
+    Down(String),
+}
+
+/// An endpoint with the settings that both of an agent's connections use.
+pub(crate) fn endpoint(identity: &Identity) -> Result<Endpoint, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(format!("http://{}", identity.coordinator))?
+        .connect_timeout(CONNECT_LIMIT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(true))
+}
+
+/// Puts who we are, and its proof, on a call.
+pub(crate) fn sign(identity: &Identity, metadata: &mut MetadataMap) {
+    let mut put = |key: &'static str, value: String, sensitive: bool| {
+        if let Ok(mut value) = MetadataValue::try_from(value) {
+            value.set_sensitive(sensitive);
+            metadata.insert(key, value);
+        }
+    };
+    put("authorization", format!("Bearer {}", identity.secret), true);
+    put(META_RUN, identity.uid.clone(), false);
+    put(META_INDEX, identity.index.to_string(), false);
+    put(META_ATTEMPT, identity.attempt.to_string(), false);
+}
+
+/// Dials for ever. `seen`: last numbered message read, asked anew for each hello.
+pub(crate) async fn dial(
+    identity: Identity,
+    seen: impl Fn() -> u64,
+    events: mpsc::UnboundedSender<Wire>,
+) {
+    let mut random = Stream::new(u64::from(std::process::id()), now_ns());
+    let mut failures = 0;
+    loop {
+        let reason = match session(&identity, &seen, &events).await {
+            Ok(()) => {
+                failures = 0;
+                "the stream ended".to_owned()
+            }
+            Err(reason) => reason,
+        };
+        if events.send(Wire::Down(reason)).is_err() {
+            return;
+        }
+        tokio::time::sleep(redial_delay(failures, random.next_u64())).await;
+        failures += 1;
+    }
+}
+
+async fn session(
+    identity: &Identity,
+    seen: &impl Fn() -> u64,
+    events: &mpsc::UnboundedSender<Wire>,
+) -> Result<(), String> {
+    let channel: Channel =
+        endpoint(identity).map_err(|error| error.to_string())?.connect().await.map_err(|error| root_cause(&error))?;
+    let mut client = CoordinationClient::new(channel).max_decoding_message_size(8 << 20);
+    let (outbound, receiver) = mpsc::unbounded_channel();
+    let hello = v1::Hello {
+        protocol: PROTOCOL,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
+        memory_bytes: rustix::system::sysinfo().totalram as u64,
+        wall_ms: std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as i64),
+    };
+    let _ = outbound.send(v1::FromAgent { seq: 0, seen: seen(), body: Some(Up::Hello(hello)) });
+    let mut request = Request::new(UnboundedReceiverStream::new(receiver));
+    sign(identity, request.metadata_mut());
+    let mut inbound =
+        client.control(request).await.map_err(|status| status.message().to_owned())?.into_inner();
+    let mut up = false;
+    loop {
+        match inbound.message().await {
+            Ok(Some(message)) => {
+                if let Some(Down::Ping(ping)) = &message.body {
+                    // Answered here and now: every hop would only widen the bound of the clock estimate.
+                    let pong = v1::Pong { sent_ns: ping.sent_ns, agent_ns: now_ns() };
+                    let _ = outbound.send(v1::FromAgent { seq: 0, seen: seen(), body: Some(Up::Pong(pong)) });
+                }
+                if !up && matches!(message.body, Some(Down::Welcome(_))) {
+                    up = true;
+                    events.send(Wire::Up(outbound.clone())).map_err(|_| "the agent ends".to_owned())?;
+                }
+                events.send(Wire::Message(Box::new(message))).map_err(|_| "the agent ends".to_owned())?;
+            }
+            Ok(None) if up => return Ok(()),
+            Ok(None) => return Err("the coordinator closed the stream before it welcomed us".to_owned()),
+            Err(status) if up => {
+                tracing::debug!(code = ?status.code(), message = status.message(), "stream ended");
+                return Ok(());
+            }
+            Err(status) => return Err(status.message().to_owned()),
+        }
+    }
+}
+
+/// The innermost error of a chain: what the system said.
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
