@@ -1,0 +1,22 @@
+//! Real servers and processes for tests: what a test cannot fake without testing its own fake.
+//!
+//! | module | what it runs |
+//! |---|---|
+//! | [`s3`] | an S3 server in this process, which counts every request and fails as told |
+//! | [`seaweed`] | SeaweedFS in a process of its own: somebody else's idea of S3 |
+//! | [`raw`] | listeners that refuse, hang, or talk nonsense |
+//! | [`proxy`] | a TCP proxy that refuses, holds or loses bytes as told |
+//! | [`process`] | commands with captured output, deadlines and signals |
+//! | [`tmpfs`] | a command with a small file system of its own |
+//!
+//! Everything listens on loopback, on ports that the kernel chose, and ends when its value is dropped. Nothing is skipped
+//! in silence: what a test needs and this machine lacks is a panic that says what to do. Panics are the way to fail
+//! here, because all of it runs in tests. Nothing of this crate is shipped.
+
+pub mod process;
+pub mod proxy;
+pub mod raw;
+pub mod s3;
+mod s3_faults;
+pub mod seaweed;
+pub mod tmpfs;
