@@ -5,6 +5,7 @@
 //! (`nullable`, formats that it does not know, empty defaults). It deliberately does not write files.
 
 use crate::rules;
+use crate::span;
 use crate::spec::BenchmarkRun;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -72,6 +73,10 @@ fn tidy(node: &mut Value) {
     // An object without properties is closed anyway, and the API server refuses to be told so.
     if schema.get("additionalProperties") == Some(&Value::Bool(false)) {
         schema.remove("additionalProperties");
+    }
+    if schema.get("title").is_some_and(|title| title == span::POSITIVE) {
+        schema.remove("title");
+        schema.insert("allOf".into(), json!([{ "pattern": "[1-9]" }]));
     }
     // Formats of Rust's integers are unknown to the API server, which warns about them.
     if let Some(Value::String(format)) = schema.get("format")

@@ -10,7 +10,7 @@ pub fn closest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<
     let wrong = plain(wrong);
     known
         .map(|word| (distance(&wrong, &plain(word)), word))
-        .filter(|(distance, word)| *distance <= (word.len() / 3).clamp(1, 3))
+        .filter(|(distance, word)| *distance <= word.len().div_ceil(3).clamp(1, 3))
         .min()
         .map(|(_, word)| word)
 }

@@ -7,7 +7,7 @@ use crate::quantity::ByteSize;
 use crate::rules::SIZES;
 use crate::spec::BenchmarkRunSpec;
 use crate::spec::dataset::{DatasetSpec, SizeSpec};
-use crate::spec::words::{FilesIn, Sharing};
+use crate::spec::words::Sharing;
 use lockstep_core::dataset::content::ContentSpec;
 use lockstep_core::dataset::size::{Bucket, SizeSpec as SizePlan};
 use lockstep_core::dataset::{DataSet, Layout, Tree};
@@ -68,7 +68,7 @@ fn count(dataset: &DatasetSpec, layout: &Layout, replicas: u32, findings: &mut F
         Layout::Flat { .. } => "spec.dataset.objects",
         Layout::Tree(_) => "spec.dataset.tree",
     };
-    let Some(objects) = objects(dataset).filter(|objects| *objects <= OBJECTS_MAX) else {
+    let Some(objects) = layout.objects_checked().filter(|objects| *objects <= OBJECTS_MAX) else {
         let fault =
             Fault::new(at, "has more objects than can be counted").allowed(format!("at most {OBJECTS_MAX}"));
         findings.fault(match layout {
@@ -92,21 +92,6 @@ fn count(dataset: &DatasetSpec, layout: &Layout, replicas: u32, findings: &mut F
         let message = format!("{replicas} agents with {objects} objects each are more than can be counted");
         findings.fault(Fault::new(at, message).allowed(format!("at most {OBJECTS_MAX} in all")));
     }
-}
-
-/// How many objects, unless that overflows.
-fn objects(dataset: &DatasetSpec) -> Option<u64> {
-    let Some(tree) = &dataset.tree else { return dataset.objects };
-    let mut level = 1_u64;
-    let mut directories = 0_u64;
-    for _ in 0..tree.depth {
-        level = level.checked_mul(u64::from(tree.width))?;
-        directories = match tree.files {
-            FilesIn::Leaves => level,
-            FilesIn::AllLevels => directories.checked_add(level)?,
-        };
-    }
-    directories.checked_mul(tree.files_per_directory)
 }
 
 /// Resolves a distribution of sizes that stands at `at`.

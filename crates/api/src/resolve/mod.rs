@@ -10,6 +10,10 @@ mod policy;
 mod stages;
 mod target;
 
+pub use local::{CLUSTER_ONLY, OnOneMachine};
+pub use stages::default_stages;
+pub use target::OPTIONS;
+
 use crate::fault::Fault;
 use crate::labels;
 use crate::spec::{BenchmarkRun, BenchmarkRunSpec};

@@ -310,8 +310,10 @@ fn choice(keys: &KeysSpec, at: &str, findings: &mut Findings) -> Option<KeyChoic
     }
     if let Some(zipf) = keys.zipf {
         if !(zipf.exponent > 0.0 && zipf.exponent <= 5.0) {
-            let fault =
-                Fault::new(path::member(at, "zipf.exponent"), format!("{} is out of range", zipf.exponent));
+            let fault = Fault::new(
+                path::member(&path::member(at, "zipf"), "exponent"),
+                format!("{} is out of range", zipf.exponent),
+            );
             findings.fault(fault.allowed("0.01 to 5"));
         }
         return Some(KeyChoice::Zipf { exponent: zipf.exponent });
@@ -370,7 +372,10 @@ fn discard(stage: &StageSpec, next: Option<&StageSpec>, at: &str, findings: &mut
     if execute.operation_count.is_some() {
         let message =
             "a discarded stage ends at one instant for all agents, which a number of operations cannot give";
-        findings.fault(Fault::new(path::member(at, "execute.operationCount"), message).allowed("duration"));
+        findings.fault(
+            Fault::new(path::member(&path::member(at, "execute"), "operationCount"), message)
+                .allowed("duration"),
+        );
     }
 }
 

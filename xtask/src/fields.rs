@@ -1,0 +1,116 @@
+//! `docs/manifest.md`: every field of the spec with its meaning, default and limits, made from the schema, so that the
+//! page cannot say something else than the API server does.
+
+use anyhow::{Context, Result, ensure};
+use lockstep_api::resolve::{CLUSTER_ONLY, OPTIONS, OnOneMachine};
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+const INTRODUCTION: &str = include_str!("fields.md");
+
+fn path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/manifest.md")
+}
+
+fn render() -> Result<String> {
+    let mut page = INTRODUCTION.to_owned();
+    page.push_str("\n## Every field\n\n| field | meaning | default | limits |\n|---|---|---|---|\n");
+    rows(&lockstep_api::crd::schema()["properties"]["spec"], "", &mut page)?;
+    page.push_str("\n## Options of s3:// targets\n\n| option | meaning |\n|---|---|\n");
+    for (name, meaning) in OPTIONS {
+        writeln!(page, "| `{name}` | {meaning} |")?;
+    }
+    page.push_str(
+        "\n## Fields that only a cluster knows\n\nWhat `lockstep run` does about them on one machine:\n\n\
+         | field | what | why |\n|---|---|---|\n",
+    );
+    for (field, what, why) in CLUSTER_ONLY {
+        let what = match what {
+            OnOneMachine::Noted => "ignored, with a note",
+            OnOneMachine::Refused => "refused",
+        };
+        writeln!(page, "| `{field}` | {what} | {why} |")?;
+    }
+    page.push_str("\n`metadata` beyond the name, and `status`, are ignored.\n");
+    Ok(page)
+}
+
+fn rows(schema: &Value, prefix: &str, page: &mut String) -> Result<()> {
+    let required: Vec<&str> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{prefix}{name}");
+        let meaning =
+            field["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|");
+        let default = match &field["default"] {
+            _ if required.contains(&name.as_str()) => "required".to_owned(),
+            Value::Null | Value::Object(_) => String::new(),
+            Value::String(text) => format!("`{text}`"),
+            value => format!("`{value}`"),
+        };
+        writeln!(page, "| `{path}` | {meaning} | {default} | {} |", limits(field))?;
+        // Kubernetes' own types are documented by Kubernetes.
+        if matches!(path.as_str(), "agents.template" | "target.volume.ephemeral" | "target.volume.emptyDir") {
+            continue;
+        }
+        rows(field, &format!("{path}."), page)?;
+        rows(&field["items"], &format!("{path}[]."), page)?;
+    }
+    Ok(())
+}
+
+fn limits(field: &Value) -> String {
+    let mut parts = Vec::new();
+    if let Some(words) = field["enum"].as_array() {
+        parts.push(words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "));
+    }
+    let pattern = field["pattern"].as_str();
+    let is_size = pattern == Some(lockstep_api::quantity::SIZE_PATTERN);
+    if is_size {
+        parts.push("bytes".to_owned());
+    } else if pattern == Some(lockstep_api::span::SPAN_PATTERN) {
+        parts.push(if field["allOf"].is_array() { "duration, more than 0" } else { "duration" }.to_owned());
+    }
+    match (&field["minimum"], &field["maximum"]) {
+        _ if is_size => {}
+        (Value::Null, Value::Null) => {}
+        (least, Value::Null) => parts.push(format!("{least} or more")),
+        (Value::Null, most) => parts.push(format!("at most {most}")),
+        (least, most) => parts.push(format!("{least} to {most}")),
+    }
+    match (&field["minItems"], &field["maxItems"]) {
+        (_, Value::Null) => {}
+        (Value::Null, most) => parts.push(format!("at most {most} items")),
+        (least, most) => parts.push(format!("{least} to {most} items")),
+    }
+    if let Some(most) = field["maxProperties"].as_u64() {
+        parts.push(format!("at most {most} members"));
+    }
+    if field["type"] == "string" && parts.is_empty() && !field["maxLength"].is_null() {
+        parts.push(format!("at most {} characters", field["maxLength"]));
+    }
+    parts.join("; ")
+}
+
+/// Writes the page.
+pub fn write() -> Result<()> {
+    let path = path();
+    std::fs::write(&path, render()?).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Fails when the page is not what [`write`] would make of it.
+pub fn check() -> Result<()> {
+    let path = path();
+    let found = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(found == render()?, "{} is stale: run `cargo xtask crds`", path.display());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_page_is_current() {
+        super::check().unwrap();
+    }
+}
