@@ -4,6 +4,8 @@
 //! invariant: control never waits for data; the session's thread and the engine's share channels and atomics, and
 //! nothing else.
 
+#![allow(clippy::result_large_err, reason = "a `Problem` is cold, and made for people")]
+
 pub mod clock;
 pub mod cpu;
 pub mod engine;

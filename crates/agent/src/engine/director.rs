@@ -74,6 +74,8 @@ pub struct Parts {
     pub plan: Arc<Plan>,
     /// Who this agent is.
     pub identity: Identity,
+    /// The target's settings, for the environment of parts.
+    pub settings: BTreeMap<String, String>,
     /// Where workers live.
     pub crew: Box<dyn Crew>,
     /// To the keeper.
@@ -115,7 +117,9 @@ impl Director {
     /// A director with nothing to do yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { plan, identity, crew, requests, messages, events, progress } = parts;
+        let Parts { plan, identity, settings, crew, requests, messages, events, progress } = parts;
+        let mut environment = crate::preflight::environment();
+        environment.extend(settings);
         let split = (plan.replicas, identity.index);
         Self {
             plan,
@@ -131,7 +135,7 @@ impl Director {
             drained: BTreeSet::new(),
             split,
             marked_complete: false,
-            environment: crate::preflight::environment(),
+            environment,
             finishing: false,
         }
     }
@@ -347,7 +351,7 @@ impl Director {
             let counts = lease.kind != LeaseKind::Put;
             match queue.add(lease) {
                 Some(refused) => _ = self.events.send(EngineEvent::LeaseDone(refused)),
-                None if counts => _ = self.progress.add_total(length),
+                None if counts => self.progress.add_total(length),
                 None => {}
             }
             return;

@@ -72,10 +72,10 @@ pub async fn execute<T: Target, M: Fn(&Space) -> Result<T, Problem>>(
     for (position, segment) in segments.iter().enumerate() {
         let window = segment.window(origin_ns);
         let end_ns = window.end_ns.unwrap_or(u64::MAX);
-        if position > 0 {
-            if let Some(recorder) = bench.seat.recorder().as_mut() {
-                recorder.enter(window);
-            }
+        if position > 0
+            && let Some(recorder) = bench.seat.recorder().as_mut()
+        {
+            recorder.enter(window);
         }
         // Joined late: this stage is over already.
         if bench.last_end_ns >= end_ns {

@@ -8,6 +8,11 @@ use lockstep_core::results::recorder::Interval;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Finding of the `place` check where nothing is there yet.
+pub const PLACE_MISSING: &str = "missing; will be created, and removed again by cleanup";
+/// Finding of the `place` check where it exists and holds nothing.
+pub const PLACE_EMPTY: &str = "empty";
+
 /// What the session tells the engine.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -57,6 +62,7 @@ pub enum Command {
 
 /// What the engine tells the session.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one interval per second does not need a box")]
 pub enum EngineEvent {
     /// Ready to begin at an instant.
     Staged {

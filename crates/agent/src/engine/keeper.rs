@@ -6,6 +6,7 @@
 //! very data set is refused before anything is touched.
 
 use super::director::Message;
+use super::interface::{PLACE_EMPTY, PLACE_MISSING};
 use crate::preflight;
 use crate::target::backend::Backend;
 use crate::target::place::{Check, Found, Locked, Place};
@@ -152,8 +153,8 @@ fn judge(found: &Found, plan: &Plan, writes: bool) -> Result<String, Problem> {
                         .next("set `existing: FillGaps` and add a prepare stage, or correct target.uri")
                 })
         }
-        Found::Absent => Ok("missing; will be created, and removed again by cleanup".into()),
-        Found::Empty => Ok("empty".into()),
+        Found::Absent => Ok(PLACE_MISSING.into()),
+        Found::Empty => Ok(PLACE_EMPTY.into()),
         Found::Foreign(names) if writes => refuse(
             format!("target {uri} is not empty and bears no marker of Lockstep's"),
             format!("it holds {}", names.join(", ")),

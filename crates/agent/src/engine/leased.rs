@@ -21,6 +21,7 @@ const TRIES: u32 = 3;
 const RETRY_NS: u64 = 20_000_000;
 
 /// What became of one object.
+#[derive(Clone, Copy)]
 enum Fate {
     Changed(u64),
     Unchanged,

@@ -30,10 +30,12 @@ use crate::target::backend::Backend;
 use crate::target::file_place::FileBackend;
 use crate::target::mem::MemBackend;
 use crate::target::null::NullBackend;
+use crate::target::s3::S3Backend;
 use director::{Director, Message};
 use interface::{Command, EngineEvent, Progress};
 use lockstep_core::plan::{PLAN_FORMAT, Plan, Scheme};
 use lockstep_core::problem::{Problem, exit};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use tokio::sync::mpsc::UnboundedSender;
@@ -105,7 +107,9 @@ impl Engine {
             Scheme::Mem => start_with(MemBackend::new(&plan.target)?, plan, identity, events),
             Scheme::Null => start_with(NullBackend::new(&plan.target)?, plan, identity, events),
             Scheme::S3 => {
-                Err(Problem::new("this agent knows no s3:// targets", "not built in").exit(exit::REFUSED))
+                let backend = S3Backend::new(&plan, identity.index, &identity.user_agent)?;
+                let settings = backend.settings();
+                launch(backend, settings, plan, identity, events)
             }
         }
     }
@@ -121,6 +125,16 @@ pub fn start_with<B: Backend>(
     identity: Identity,
     events: UnboundedSender<EngineEvent>,
 ) -> Result<EngineHandle, Problem> {
+    launch(backend, BTreeMap::new(), plan, identity, events)
+}
+
+fn launch<B: Backend>(
+    backend: B,
+    settings: BTreeMap<String, String>,
+    plan: Arc<Plan>,
+    identity: Identity,
+    events: UnboundedSender<EngineEvent>,
+) -> Result<EngineHandle, Problem> {
     let backend = Arc::new(backend);
     let (commands, messages) = channel();
     let (requests, inbox) = channel();
@@ -131,6 +145,7 @@ pub fn start_with<B: Backend>(
     let director = Director::new(director::Parts {
         plan,
         identity,
+        settings,
         crew,
         requests,
         messages: commands.clone(),
