@@ -1,0 +1,83 @@
+//! What makes S3 targets for the engine: the plan's target, read once, so that a mistake in it is found before any
+//! thread exists.
+
+use super::client::{S3Client, Site};
+use super::{Credentials, S3Place, S3Target};
+use crate::target::backend::{Assignment, Backend};
+use lockstep_core::dataset::names::write_agent_prefix;
+use lockstep_core::plan::{Plan, Sharing};
+use lockstep_core::problem::Problem;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Makes S3 targets.
+#[derive(Debug)]
+pub struct S3Backend {
+    site: Arc<Site>,
+    /// The same with the agent's own prefix, where agents have one each.
+    place: Site,
+}
+
+impl S3Backend {
+    /// A backend for agent `index` of the plan, with the credentials of the environment.
+    ///
+    /// # Errors
+    /// As [`S3Client::connect`].
+    pub fn new(plan: &Plan, index: u32, user_agent: &str) -> Result<Self, Problem> {
+        Self::build(plan, index, user_agent, None)
+    }
+
+    /// The same with given credentials.
+    ///
+    /// # Errors
+    /// As [`S3Client::connect`].
+    pub fn new_with(
+        plan: &Plan,
+        index: u32,
+        user_agent: &str,
+        credentials: Credentials,
+    ) -> Result<Self, Problem> {
+        Self::build(plan, index, user_agent, Some(credentials))
+    }
+
+    fn build(
+        plan: &Plan,
+        index: u32,
+        user_agent: &str,
+        credentials: Option<Credentials>,
+    ) -> Result<Self, Problem> {
+        let site = Site::read(&plan.target, user_agent, index, credentials)?;
+        let mut place = site.clone();
+        if plan.sharing == Sharing::PerAgent {
+            let mut prefix = String::new();
+            write_agent_prefix(index, &mut prefix);
+            place.prefix = site.key(prefix.trim_end_matches('/'));
+        }
+        Ok(Self { site: Arc::new(site), place })
+    }
+
+    /// Every setting that bends results, for the report's environment. Holds no secret.
+    #[must_use]
+    pub fn settings(&self) -> BTreeMap<String, String> {
+        self.site.settings()
+    }
+}
+
+impl Backend for S3Backend {
+    type Lane = S3Client;
+    type Target = S3Target;
+    type Place = S3Place;
+    const BLOCKING: bool = false;
+
+    fn lane(&self, _: usize) -> Result<S3Client, Problem> {
+        S3Client::on(Arc::clone(&self.site))
+    }
+
+    fn target(&self, lane: &S3Client, assignment: Assignment) -> Result<S3Target, Problem> {
+        lane.target(&assignment.data, assignment.hands)
+    }
+
+    fn place(&self) -> Result<S3Place, Problem> {
+        S3Place::on(self.place.clone())
+    }
+}
