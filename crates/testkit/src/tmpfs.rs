@@ -71,10 +71,14 @@ mod tests {
     #[test]
     fn it_fills_up_and_nobody_else_sees_it() {
         let directory = tempfile::tempdir().unwrap();
-        let script = format!("cd {} && exec sh -c 'head -c 100000 /dev/zero >small && head -c 2000000 /dev/zero >large'", directory.path().display());
+        let script = format!(
+            "cd {} && exec sh -c 'head -c 100000 /dev/zero >small && head -c 2000000 /dev/zero >large'",
+            directory.path().display()
+        );
         let mut inner = Command::new("sh");
         inner.args(["-c", &script]).env("LC_ALL", "C");
-        let ended = Running::start(&mut with_tmpfs(directory.path(), 1 << 20, &inner)).wait(Duration::from_secs(20));
+        let ended =
+            Running::start(&mut with_tmpfs(directory.path(), 1 << 20, &inner)).wait(Duration::from_secs(20));
         assert_ne!(ended.code, 0);
         assert!(ended.stderr.contains("No space left on device"), "{}", ended.stderr);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
