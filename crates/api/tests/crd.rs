@@ -1,5 +1,7 @@
 //! The definition: current, small enough, bounded everywhere, and its CEL rules accept and refuse the right objects.
 
+#![allow(clippy::unwrap_used)]
+
 use kube::core::cel::Validator;
 use lockstep_api::resolve::{ResolveOptions, resolve};
 use lockstep_api::spec::BenchmarkRun;

@@ -1,5 +1,7 @@
 //! Every example is read strictly and resolved, on one machine and on a cluster, and says first what it needs.
 
+#![allow(clippy::unwrap_used)]
+
 use lockstep_api::{ResolveOptions, load};
 use lockstep_core::plan::Plan;
 use std::collections::BTreeMap;

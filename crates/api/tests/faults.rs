@@ -1,5 +1,7 @@
 //! What a person is told about a manifest that is wrong: where, what, and what would be right.
 
+#![allow(clippy::unwrap_used)]
+
 use lockstep_api::{Fault, ResolveOptions, fault, load};
 use proptest::prelude::*;
 

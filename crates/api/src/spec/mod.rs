@@ -5,6 +5,9 @@
 //! admits. Deliberately no logic: checks across fields are in [`crate::rules`] (API server) and
 //! [`crate::resolve`] (everywhere).
 
+// Each printer column repeats its words, which is no mistake.
+#![allow(clippy::duplicated_attributes)]
+
 pub mod agents;
 pub mod dataset;
 pub mod policy;
