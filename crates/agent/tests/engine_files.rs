@@ -11,7 +11,7 @@ use lockstep_core::results::part::PartState;
 use std::path::Path;
 
 fn file_plan(dir: &Path, layout: lockstep_core::dataset::Layout) -> lockstep_core::plan::Plan {
-    plan(Scheme::File, dir.to_str().unwrap(), layout, vec![execute(&[(Op::Get, 1)], 100)])
+    plan(Scheme::File, dir.to_str().expect("UTF-8"), layout, vec![execute(&[(Op::Get, 1)], 100)])
 }
 
 #[test]

@@ -248,9 +248,9 @@ impl Driver {
 pub fn files_below(path: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(path) else { return 0 };
     let count = entries.map(|entry| {
-        let entry = entry.unwrap();
+        let entry = entry.expect("an entry");
         let name = entry.file_name();
-        if entry.file_type().unwrap().is_dir() {
+        if entry.file_type().expect("a type").is_dir() {
             files_below(&entry.path())
         } else {
             u64::from(!name.to_string_lossy().starts_with(".lockstep"))
