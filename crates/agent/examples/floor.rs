@@ -3,7 +3,6 @@
 //!
 //!     cargo run --release -p lockstep-agent --example floor -- <empty directory> [threads] [seconds]
 
-#[allow(dead_code, clippy::expect_used, reason = "the tests' driver")]
 #[path = "../tests/common/mod.rs"]
 mod common;
 
