@@ -198,7 +198,7 @@ pub fn is_legal(from: &AgentState, to: &AgentState) -> bool {
         (_, LeftBehind) => matches!(from.position(), Some(Position::Stage { .. })),
         (_, Aborted) => matches!(from.position(), Some(Position::Aborting)),
         (_, Completed) => {
-            !matches!(from.position(), Some(Position::Expected | Position::Joined | Position::Validated))
+            matches!(from.position(), Some(Position::Ready | Position::Stage { .. }))
         }
         (Completed | Lost(_) | AgentState::Failed | LeftBehind | Aborted, _) => false,
     }

@@ -4,36 +4,41 @@
 //! before is known dead, or must have ended by itself: two seconds after `orphanGrace`, counted from the last
 //! message of the coordinator that it can have read.
 
-use super::agent::{AgentState, LossReason};
+use super::agent::{AgentState, LossReason, Position};
 use super::message::{Action, Directive};
 use super::seat::{Ghost, nanos};
-use super::{Phase, Run, StageState};
+use super::{Current, Phase, Run, Start};
 use crate::plan::{FailureMode, FailurePlan, RuleAction};
 use crate::problem::{Problem, exit};
+
+/// What an agent needs to end once its orphan grace is over, nanoseconds: a second to stop its I/O, and one to exit.
+const ORPHAN_MARGIN_NS: u64 = 2_000_000_000;
 
 impl Run {
     /// Gives up the attempt at `index`. `dead`: its process is known to have ended.
     pub(super) fn lose(&mut self, index: u32, reason: LossReason, dead: bool, now_ns: u64) {
-        let seat = &self.seats[index as usize];
-        let (attempt, heard_ns) = (seat.attempt, seat.heard_ns);
-        let stage = seat.in_stage().map(|(stage, _)| stage);
-        let stopping = matches!(self.phase, Phase::Aborting { .. } | Phase::Finishing { .. });
+        let attempt = self.seats[index as usize].attempt;
+        let stage = self.handed_in_until(index);
         if !self.move_to(index, AgentState::Lost(reason.clone()), &reason.to_string(), now_ns) {
             return;
         }
-        self.haunt(index, Some(reason.clone()), dead, heard_ns, now_ns);
+        if !dead {
+            // One that is heard, or will be, learns that it is out; one that is not ends by itself.
+            self.send(index, Directive::Superseded);
+            self.actions.push(Action::Kill { index, attempt });
+        }
+        self.haunt(index, Some(reason.clone()), dead, now_ns);
         self.actions.push(Action::GiveUp { index, attempt, stage, reason: reason.to_string() });
-        if stopping {
+        if self.is_ending() {
             return;
         }
         self.note_lost_window(index, stage, &reason.to_string());
-        self.pass_keeper_on(index);
         match self.verdict_on(index, &reason) {
             Loss::Replace { counted } => {
                 let seat = &mut self.seats[index as usize];
-                let delay_ns = retry_delay_ns(&self.plan.failure, &self.plan.run.uid, index, seat.retries);
+                let delay_ns = retry_delay_ns(&self.plan.failure, &self.plan.run.uid, index, attempt);
                 seat.retries += u32::from(counted);
-                seat.replace_at_ns = Some(now_ns + delay_ns);
+                seat.replace_at_ns = Some(now_ns.saturating_add(delay_ns));
                 self.degrade(format!("agent {index} was lost ({reason}) and is replaced"));
             }
             Loss::GoOn => {
@@ -44,65 +49,56 @@ impl Run {
         }
     }
 
-    /// The attempt at `index` may still act; what it held goes back to the pools.
-    pub(super) fn haunt(
-        &mut self,
-        index: u32,
-        reason: Option<LossReason>,
-        dead: bool,
-        heard_ns: u64,
-        now_ns: u64,
-    ) {
-        let attempt = self.seats[index as usize].attempt;
-        let gone_ns = if dead { now_ns } else { self.gone_by_ns(heard_ns) };
-        self.ghosts.push(Ghost { index, attempt, reason, gone_ns });
-        for pool in self.pools.values_mut().chain(self.puts.as_mut()) {
-            pool.take_back((index, attempt));
-        }
-        if !dead {
-            self.actions.push(Action::Kill { index, attempt });
+    /// The stage whose result the attempt at `index` has not handed in.
+    pub(super) fn handed_in_until(&self, index: u32) -> Option<u32> {
+        let seat = &self.seats[index as usize];
+        match seat.position() {
+            Some(Position::Aborting) if !seat.stopped => seat.aborted_in,
+            _ => self.unfinished_stage(index),
         }
     }
 
-    fn note_lost_window(&mut self, index: u32, stage: Option<u32>, reason: &str) {
+    /// The attempt at `index` is given up, and may still act; what it held goes back to the pools.
+    pub(super) fn haunt(&mut self, index: u32, reason: Option<LossReason>, dead: bool, now_ns: u64) {
+        self.take_work_back(index);
+        let seat = &self.seats[index as usize];
+        let gone_ns = if dead { now_ns } else { self.gone_by_ns(seat.heard_ns) };
+        self.ghosts.push(Ghost { index, attempt: seat.attempt, reason, gone_ns });
+    }
+
+    /// When an attempt has ended by itself at the latest. An agent counts its orphan grace from the sending of the
+    /// last message that was acknowledged to it, and that was read here at `heard_ns` or before.
+    fn gone_by_ns(&self, heard_ns: u64) -> u64 {
+        heard_ns.saturating_add(nanos(self.plan.failure.orphan_grace)).saturating_add(ORPHAN_MARGIN_NS)
+    }
+
+    /// The window of an agent that was lost, or left behind, while the stage was under way.
+    pub(super) fn note_lost_window(&mut self, index: u32, stage: Option<u32>, reason: &str) {
         let Some(stage) = stage else { return };
+        let going = matches!(&self.phase, Phase::Stage(Current { start: Start::Going { .. }, .. }));
         // A discard stage flows into the one that counts, and takes its agents along.
         let last = self.chain_end(stage);
-        let counts = self.plan.stages[last as usize].kind.execute().is_some();
-        let over = self.stages[last as usize].state == StageState::Done;
-        let at_barrier = self.stages[last as usize].ended_ns.is_some();
-        if counts && !over && !at_barrier {
-            let name = self.plan.stages[last as usize].name.clone();
+        if going && self.counts(last) {
+            let name = self.stage_name(last);
             self.partial.push(format!("{name} lacks part of agent {index}'s window: {reason}"));
-        }
-    }
-
-    fn pass_keeper_on(&mut self, index: u32) {
-        if self.keeper != Some(index) {
-            return;
-        }
-        self.keeper = self.seats.iter().find(|seat| seat.was_ready && seat.state.is_heard()).map(|seat| seat.index);
-        if let Some(next) = self.keeper {
-            self.send(next, Directive::Keep);
         }
     }
 
     fn verdict_on(&self, index: u32, reason: &LossReason) -> Loss {
         let failure = &self.plan.failure;
+        if self.is_troubled() {
+            // The policy has spoken already: what is left to do is done by whoever is left.
+            return if self.live() == 0 { Loss::GiveUp("no agent is left") } else { Loss::GoOn };
+        }
         let rule = failure.rules.iter().find(|rule| rule.reasons.iter().any(|name| name == reason.name()));
+        let counted = rule.is_none_or(|rule| rule.count_attempt);
         match rule.map(|rule| rule.action) {
-            Some(RuleAction::Abort) => return Loss::GiveUp("a rule of failurePolicy asks for it"),
-            Some(RuleAction::Retry) => {
-                let counted = rule.is_none_or(|rule| rule.count_attempt);
-                return Loss::Replace { counted };
-            }
-            Some(RuleAction::Continue) => return self.go_on_or_give_up(),
-            None => {}
+            Some(RuleAction::Abort) => Loss::GiveUp("a rule of failurePolicy asks for it"),
+            Some(RuleAction::Continue) => self.go_on_or_give_up(),
+            Some(RuleAction::Retry) if !counted => Loss::Replace { counted },
+            _ if self.seats[index as usize].retries < failure.retry_attempts => Loss::Replace { counted },
+            _ => self.go_on_or_give_up(),
         }
-        if self.seats[index as usize].retries < failure.retry_attempts {
-            return Loss::Replace { counted: true };
-        }
-        self.go_on_or_give_up()
     }
 
     /// What the policy says of a seat that stays empty. The seat is not live any more here.
@@ -127,7 +123,7 @@ impl Run {
     }
 
     /// Splits the cluster's rate over those who live, where the stage asks for it.
-    fn resplit(&mut self) {
+    pub(super) fn resplit(&mut self) {
         let Phase::Stage(current) = &self.phase else { return };
         let asked = self.plan.stages[current.last as usize]
             .kind
@@ -146,7 +142,10 @@ impl Run {
     }
 
     fn loss_problem(&self, index: u32, stage: Option<u32>, reason: &LossReason, why: &str) -> Problem {
-        let place = stage.map_or_else(|| "before the first stage".to_owned(), |stage| format!("in {}", self.stage_name(stage)));
+        let place = stage.map_or_else(
+            || "before the first stage".to_owned(),
+            |stage| format!("in {}", self.stage_name(stage)),
+        );
         let attempts = self.seats[index as usize].retries + 1;
         let replicas = self.plan.replicas;
         let problem = Problem::new(
@@ -157,8 +156,12 @@ impl Run {
         problem
             .likely(match reason {
                 LossReason::NoHello => "the agent could not start, or cannot reach the coordinator",
-                LossReason::Unreachable => "the network between agent and coordinator is down, or its machine is",
-                LossReason::Ended(_) => "it was killed: by a person, by the kernel for memory, or by an eviction",
+                LossReason::Unreachable => {
+                    "the network between agent and coordinator is down, or its machine is"
+                }
+                LossReason::Ended(_) => {
+                    "it was killed: by a person, by the kernel for memory, or by an eviction"
+                }
                 LossReason::Stalled => "the storage under test hangs, e.g. a dead NFS mount",
                 LossReason::NoAcknowledgement => "the agent's machine is overloaded",
                 LossReason::Orphaned => "the coordinator was stopped or cut off for longer than orphanGrace",
@@ -187,12 +190,14 @@ enum Loss {
     GiveUp(&'static str),
 }
 
-/// Wait before the next attempt: `retryDelay`, doubling to 30 s, with a jitter of up to a quarter that depends only
+/// Wait before the attempt after `attempt`: `retryDelay`, doubling to 30 s, with a jitter of up to a quarter that depends only
 /// on the run and the seat, so that seats lost together do not come back together.
-fn retry_delay_ns(failure: &FailurePlan, uid: &str, index: u32, retries: u32) -> u64 {
+fn retry_delay_ns(failure: &FailurePlan, uid: &str, index: u32, attempt: u32) -> u64 {
     let base_ns = nanos(failure.retry_delay);
     let ceiling_ns = nanos(FailurePlan::RETRY_DELAY_MAX).max(base_ns);
-    let doubled_ns = base_ns.saturating_mul(1 << retries.min(16)).min(ceiling_ns);
-    let seed = uid.bytes().fold(u64::from(index) + 1, |hash, byte| hash.wrapping_mul(0x100_0000_01b3) ^ u64::from(byte));
+    let doubled_ns = base_ns.saturating_mul(1 << attempt.min(16)).min(ceiling_ns);
+    let seed = uid
+        .bytes()
+        .fold(u64::from(index) + 1, |hash, byte| hash.wrapping_mul(0x100_0000_01b3) ^ u64::from(byte));
     doubled_ns + (seed % 1_000) * (doubled_ns / 4) / 1_000
 }

@@ -140,6 +140,8 @@ pub struct Beat {
     pub total: u64,
     /// Since when, agent's monotonic clock, nanoseconds.
     pub since_ns: u64,
+    /// Moves whenever anything does; standing still means that all workers hang.
+    pub pulse: u64,
 }
 
 /// What the coordinator tells an agent. Everything is delivered once and in order, over any number of sessions.

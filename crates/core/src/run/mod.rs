@@ -64,7 +64,8 @@ pub struct Run {
     pools: BTreeMap<u32, Pool>,
     puts: Option<Pool>,
     next_lease: u64,
-    keeper: Option<u32>,
+    /// Index and attempt of the agent that keeps the lock and the marker of the place.
+    keeper: Option<(u32, u32)>,
     fresh_place: bool,
     delayed: bool,
     deadline_passed: bool,
@@ -145,6 +146,16 @@ pub struct StageFacts {
     pub releases: Vec<(u32, u64)>,
     /// Agents that took part.
     pub agents: u32,
+}
+
+impl StageFacts {
+    /// The agent at `index` began at the common start.
+    fn note_release(&mut self, index: u32, released_ns: u64) {
+        self.releases.push((index, released_ns));
+        let earliest = self.releases.iter().map(|(_, at_ns)| *at_ns).min();
+        let latest = self.releases.iter().map(|(_, at_ns)| *at_ns).max();
+        self.skew_ns = earliest.zip(latest).filter(|_| self.releases.len() > 1).map(|(low, high)| high - low);
+    }
 }
 
 /// How far a stage is.
@@ -243,7 +254,9 @@ impl Run {
     pub fn wake_in_ns(&self) -> u64 {
         match &self.phase {
             Phase::Stage(Current { start: Start::Going { .. }, .. }) | Phase::Over => 250_000_000,
-            Phase::Gathering | Phase::Stage(_) | Phase::Aborting { .. } | Phase::Finishing { .. } => 10_000_000,
+            Phase::Gathering | Phase::Stage(_) | Phase::Aborting { .. } | Phase::Finishing { .. } => {
+                10_000_000
+            }
         }
     }
 
@@ -264,6 +277,14 @@ impl Run {
         let seconds = gap_ns as f64 / 1e9;
         self.degrade(format!("the coordinator was stopped for {seconds:.1} s"));
         self.tell(now_ns, None, "Paused", format!("the coordinator was stopped for {seconds:.1} s"), true);
+    }
+
+    /// Whether this attempt takes part. One that does not must get no acknowledgement of its heartbeats: it counts its
+    /// orphan grace from the last one, and another attempt may have its index by then.
+    #[must_use]
+    pub fn holds_seat(&self, index: u32, attempt: u32) -> bool {
+        let seat = self.seats.get(index as usize);
+        seat.is_some_and(|seat| seat.attempt == attempt && !seat.state.is_terminal())
     }
 
     fn seat_of(&mut self, index: u32, attempt: u32) -> Option<&mut Seat> {

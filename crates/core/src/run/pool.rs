@@ -45,7 +45,8 @@ impl Pool {
     /// multiples of this where they can (files of a directory stay together).
     #[must_use]
     pub fn new(kind: LeaseKind, free: BTreeMap<Option<u32>, RangeSet>, first_size: u64, align: u64) -> Self {
-        let total = free.values().map(RangeSet::len).sum();
+        // Put ranges of many key spaces are more than a word can count.
+        let total = free.values().map(RangeSet::len).fold(0, u64::saturating_add);
         Self {
             kind,
             free,
@@ -101,7 +102,7 @@ impl Pool {
     }
 
     /// A lease for `holder`, if it holds fewer than [`LEASES_IN_HAND`] and there is work for it. `agents`: how many
-    /// share the pool; near the end leases shrink so that all end together. `adopt`: key spaces of agents that are
+    /// share a key space that nobody owns; near its end leases shrink so that all end together. `adopt`: key spaces of agents that are
     /// gone for good, which others may finish.
     pub fn lease(
         &mut self,
@@ -115,9 +116,11 @@ impl Pool {
             return None;
         }
         let spaces = [None, Some(holder.0)].into_iter().chain(adopt.iter().map(|index| Some(*index)));
-        let space = spaces.into_iter().find(|space| self.free.get(space).is_some_and(|set| !set.is_empty()))?;
+        let space =
+            spaces.into_iter().find(|space| self.free.get(space).is_some_and(|set| !set.is_empty()))?;
         let free = self.free.get_mut(&space)?;
-        let fair = free.len().div_ceil(u64::from(agents.max(1)) * 2);
+        let sharing = if space.is_none() { agents.max(1) } else { 1 };
+        let fair = free.len().div_ceil(u64::from(sharing) * 2);
         let want = self.next_size.get(&holder.0).copied().unwrap_or(self.first_size).min(fair);
         let (start, end) = free.carve(want, self.align)?;
         let lease = Lease { id, stage, kind: self.kind, space, start, end };
@@ -148,9 +151,9 @@ impl Pool {
         } else {
             self.free.entry(lease.space).or_default().extend(&rest);
         }
-        self.changed += report.changed;
-        self.unchanged += report.unchanged;
-        self.bytes += report.bytes;
+        self.changed = self.changed.saturating_add(report.changed);
+        self.unchanged = self.unchanged.saturating_add(report.unchanged);
+        self.bytes = self.bytes.saturating_add(report.bytes);
         let size = lease.end - lease.start;
         let wanted = u128::from(size) * u128::from(LEASE_TARGET_NS) / u128::from(report.took_ns.max(1_000));
         let bounded = wanted.min(u128::from(size.saturating_mul(LEASE_GROWTH_MAX))).max(1) as u64;
@@ -158,8 +161,8 @@ impl Pool {
         true
     }
 
-    /// Takes back what `holder` holds. It is free again, but for put ranges: what was given for those may have been
-    /// written, and is never given twice. Returns how much went back.
+    /// Takes back what `holder`, which is given up, holds. It is free again, but for put ranges: what was given for
+    /// those may have been written, and is never given twice. Returns how much went back.
     pub fn take_back(&mut self, holder: Holder) -> u64 {
         let ids: Vec<u64> =
             self.open.iter().filter(|(_, (by, _))| *by == holder).map(|(id, _)| *id).collect();
@@ -173,6 +176,13 @@ impl Pool {
         }
         self.returned += back;
         back
+    }
+
+    /// Nobody will do what is left of `space`: it no longer counts as work.
+    pub fn abandon(&mut self, space: Option<u32>) {
+        if let Some(set) = self.free.remove(&space) {
+            self.total = self.total.saturating_sub(set.len());
+        }
     }
 
     /// The leases that `holder` holds.

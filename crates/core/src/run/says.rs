@@ -2,12 +2,9 @@
 
 use super::agent::{AgentState, LossReason, Position, Step};
 use super::message::{Action, Beat, Directive, Says};
-use super::seat::nanos;
 use super::{Current, Phase, Run, Start};
 use crate::lease::LeaseDone;
-
-/// After this long without progress an agent is shown as stalled, nanoseconds.
-const STALL_SHOWN_NS: u64 = 10_000_000_000;
+use crate::problem::Problem;
 
 impl Run {
     pub(super) fn on_hello(&mut self, index: u32, attempt: u32, now_ns: u64) {
@@ -21,90 +18,110 @@ impl Run {
             self.actions.push(Action::Send { index, attempt, directive });
             return;
         }
-        seat.hear(now_ns);
-        match seat.state.clone() {
-            AgentState::Active(Position::Expected) => {
-                self.move_to(index, AgentState::Active(Position::Joined), "said hello", now_ns);
-                self.send(index, Directive::Plan);
-            }
-            AgentState::Disconnected { .. } => self.reconnect(index, now_ns),
-            _ => {}
+        self.hear(index, attempt, now_ns);
+        if self.seats[index as usize].state == AgentState::Active(Position::Expected) {
+            self.move_to(index, AgentState::Active(Position::Joined), "said hello", now_ns);
+            self.send(index, Directive::Plan);
         }
     }
 
-    /// An agent is heard again; everything that it missed and said meanwhile follows in order by itself.
-    fn reconnect(&mut self, index: u32, now_ns: u64) {
-        let seat = &mut self.seats[index as usize];
-        let AgentState::Disconnected { since_ns, was } = seat.state else { return };
-        seat.progress_ns = now_ns;
-        let away = seconds(now_ns.saturating_sub(since_ns));
-        self.degrade(format!("agent {index} was disconnected for {away}"));
-        self.move_to(index, AgentState::Active(was), &format!("heard again after {away}"), now_ns);
+    /// Something of an attempt was read. One that was not heard is back; everything that it missed and said meanwhile
+    /// follows in order by itself. Answers `false` for an attempt that does not hold its seat.
+    pub(super) fn hear(&mut self, index: u32, attempt: u32, now_ns: u64) -> bool {
+        let Some(seat) = self.seat_of(index, attempt) else { return false };
+        seat.hear(now_ns);
+        if let AgentState::Disconnected { since_ns, was } = seat.state {
+            let away_ns = now_ns.saturating_sub(since_ns);
+            // Its progress was not seen meanwhile, and so did not stand still either.
+            seat.progress_ns = seat.progress_ns.saturating_add(away_ns).min(now_ns);
+            let away = seconds(away_ns);
+            self.degrade(format!("agent {index} was disconnected for {away}"));
+            self.move_to(index, AgentState::Active(was), &format!("heard again after {away}"), now_ns);
+        }
+        true
     }
 
     pub(super) fn on_closed(&mut self, index: u32, attempt: u32, now_ns: u64) {
         let finishing = matches!(self.phase, Phase::Finishing { .. });
         let Some(seat) = self.seat_of(index, attempt) else { return };
-        let Some(was) = seat.position() else { return };
-        if finishing {
-            self.move_to(index, AgentState::Completed, "ended its session", now_ns);
-        } else if !matches!(seat.state, AgentState::Disconnected { .. }) {
-            let to = AgentState::Disconnected { since_ns: now_ns, was };
-            self.move_to(index, to, "its stream closed", now_ns);
+        match (seat.position(), &seat.state) {
+            (None | Some(Position::Expected), _) | (_, AgentState::Disconnected { .. }) => {}
+            _ if finishing => self.end(index, "ended its session", now_ns),
+            (Some(was), _) => {
+                let to = AgentState::Disconnected { since_ns: now_ns, was };
+                self.move_to(index, to, "its stream closed", now_ns);
+            }
         }
     }
 
     pub(super) fn on_says(&mut self, index: u32, attempt: u32, says: Says, now_ns: u64) {
-        if self.seat_of(index, attempt).is_none() {
+        if !self.hear(index, attempt, now_ns) {
             self.on_ghost_says(index, attempt, &says, now_ns);
             return;
         }
-        self.seats[index as usize].hear(now_ns);
-        if matches!(self.seats[index as usize].state, AgentState::Disconnected { .. }) {
-            self.reconnect(index, now_ns);
-        }
         match says {
             Says::Beat(beat) => self.on_beat(index, beat, now_ns),
-            Says::Accepted => {
-                if self.move_to(index, AgentState::Active(Position::Validated), "accepted its plan", now_ns) {
-                    let keeper = *self.keeper.get_or_insert(index) == index;
-                    self.step_to(index, 0, Step::Working, "preflight", now_ns);
-                    if keeper {
-                        self.send(index, Directive::Keep);
-                    }
-                    self.send(index, Directive::Release { stage: 0 });
-                }
-            }
+            Says::LeaseDone(done) => self.on_lease_done(index, attempt, &done, now_ns),
+            Says::Fault { problem, fatal, .. } => self.on_fault((index, attempt), problem, fatal, now_ns),
+            Says::Stopped => self.on_stopped(index),
+            // What crossed an abort, or the end, on its way is nothing to object to.
+            _ if self.is_ending() => {}
+            Says::Accepted => self.on_accepted(index, now_ns),
             Says::Staged { stage } => {
-                let in_stage = self.seats[index as usize].in_stage().is_some_and(|(now, _)| now == stage);
-                self.seats[index as usize].staged = in_stage;
+                let seat = &mut self.seats[index as usize];
+                seat.staged |= seat.in_stage().is_some_and(|(at, _)| at == stage);
             }
             Says::Armed { stage, round } => self.on_armed(index, stage, round, now_ns),
             Says::Started { stage, released_ns } => self.on_started(index, stage, released_ns, now_ns),
             Says::MissedStart { stage } => self.on_missed_start(index, stage, now_ns),
-            Says::LeaseDone(done) => self.on_lease_done(index, attempt, &done),
             Says::Draining { stage } => {
-                self.step_to(index, stage, Step::Draining, "its I/O is over", now_ns);
+                if self.is_under_way(index, stage, true, "Draining", now_ns) {
+                    self.step_to(index, stage, Step::Draining, "its I/O is over", now_ns);
+                }
             }
             Says::Arrived { stage, degraded, fresh_place } => {
-                for what in degraded {
-                    self.degrade(format!("agent {index}: {what}"));
-                }
-                self.on_arrived(index, stage, fresh_place, now_ns);
-            }
-            Says::Fault { stage, problem, fatal } => {
-                self.tell(now_ns, Some((index, attempt)), "Fault", problem.cause.clone(), true);
-                self.keep_fault(problem.clone());
-                let stopping =
-                    matches!(self.phase, Phase::Aborting { .. } | Phase::Finishing { .. } | Phase::Over);
-                if fatal && !stopping {
-                    if let Some(facts) = self.stages.get_mut(stage as usize) {
-                        facts.state = super::StageState::Failed;
+                if self.is_under_way(index, stage, true, "Arrived", now_ns) {
+                    for what in degraded {
+                        self.degrade(format!("agent {index}: {what}"));
                     }
-                    self.fail(problem, now_ns);
+                    self.on_arrived(index, stage, fresh_place, now_ns);
                 }
             }
-            Says::Stopped => self.on_stopped(index),
+        }
+    }
+
+    /// Whether the agent at `index` can be in `stage` now; refuses what it says, named `what`, where it cannot.
+    /// `to_its_end`: a chain of stages ends only with its last.
+    fn is_under_way(&mut self, index: u32, stage: u32, to_its_end: bool, what: &str, now_ns: u64) -> bool {
+        let legal = match (self.seats[index as usize].position(), &self.phase) {
+            (Some(Position::Stage { stage: 0, .. }), _) => stage == 0,
+            (Some(Position::Stage { stage: at, .. }), Phase::Stage(current)) => {
+                let going = matches!(current.start, Start::Going { .. });
+                going && at <= stage && stage <= current.last && (!to_its_end || stage == current.last)
+            }
+            _ => false,
+        };
+        if !legal {
+            let here = self.seats[index as usize].state.name();
+            self.refuse(index, format!("{what} of stage {stage} is not legal in {here}"), now_ns);
+        }
+        legal
+    }
+
+    fn on_accepted(&mut self, index: u32, now_ns: u64) {
+        if self.move_to(index, AgentState::Active(Position::Validated), "accepted its plan", now_ns) {
+            self.step_to(index, 0, Step::Working, "preflight", now_ns);
+            self.choose_keeper();
+            self.send(index, Directive::Release { stage: 0 });
+        }
+    }
+
+    fn on_fault(&mut self, agent: (u32, u32), problem: Problem, fatal: bool, now_ns: u64) {
+        self.tell(now_ns, Some(agent), "Fault", problem.cause.clone(), true);
+        if fatal && !self.is_ending() {
+            self.fail(problem, now_ns);
+        } else {
+            self.keep_fault(problem);
         }
     }
 
@@ -113,7 +130,7 @@ impl Run {
         if matches!(says, Says::Stopped) {
             for ghost in &mut self.ghosts {
                 if (ghost.index, ghost.attempt) == (index, attempt) {
-                    ghost.gone_ns = now_ns;
+                    ghost.gone_ns = ghost.gone_ns.min(now_ns);
                 }
             }
         }
@@ -137,53 +154,76 @@ impl Run {
             Phase::Stage(Current { first, start: Start::Arming { round, .. }, .. }) => Some((*first, *round)),
             _ => None,
         };
-        if current == Some((stage, round)) && self.step_to(index, stage, Step::Armed, "acknowledged the start", now_ns)
+        if current == Some((stage, round))
+            && self.step_to(index, stage, Step::Armed, "acknowledged the start", now_ns)
         {
             self.seats[index as usize].armed_round = Some(round);
         }
     }
 
     fn on_started(&mut self, index: u32, stage: u32, released_ns: u64, now_ns: u64) {
-        let seat = &mut self.seats[index as usize];
-        let released_ns = seat.clock.to_coordinator_ns(released_ns);
-        if seat.released_ns.is_none() {
-            seat.released_ns = Some(released_ns);
+        if !self.is_under_way(index, stage, false, "Started", now_ns)
+            || !self.step_to(index, stage, Step::Working, "began", now_ns)
+        {
+            return;
         }
-        self.step_to(index, stage, Step::Working, "began", now_ns);
+        let seat = &mut self.seats[index as usize];
+        let first = seat.released_ns.is_none();
+        let released_ns = *seat.released_ns.get_or_insert(seat.clock.to_coordinator_ns(released_ns));
+        if first
+            && !seat.joining
+            && let Phase::Stage(current) = &self.phase
+        {
+            self.stages[current.first as usize].note_release(index, released_ns);
+        }
     }
 
     fn on_missed_start(&mut self, index: u32, stage: u32, now_ns: u64) {
-        let attempt = self.seats[index as usize].attempt;
+        let seat = &self.seats[index as usize];
+        let (attempt, going) =
+            (seat.attempt, matches!(&self.phase, Phase::Stage(Current { start: Start::Going { .. }, .. })));
+        let Some((at, Step::Waiting | Step::Armed)) = seat.in_stage() else {
+            self.refuse(index, format!("a missed start of stage {stage} is not legal now"), now_ns);
+            return;
+        };
+        // Before a commit that is what is asked of it: the start is armed anew.
+        if !going || at != stage || seat.joining {
+            return;
+        }
         self.degrade(format!("agent {index} missed the start of {}", self.stage_name(stage)));
-        self.tell(now_ns, Some((index, attempt)), "MissedStart", "no commit had arrived at the start".into(), true);
+        self.tell(
+            now_ns,
+            Some((index, attempt)),
+            "MissedStart",
+            "no commit had arrived at the start".into(),
+            true,
+        );
         self.step_to(index, stage, Step::Waiting, "missed the start", now_ns);
-        self.seats[index as usize].armed_round = None;
-        self.seats[index as usize].staged = true;
     }
 
-    fn on_lease_done(&mut self, index: u32, attempt: u32, done: &LeaseDone) {
+    fn on_lease_done(&mut self, index: u32, attempt: u32, done: &LeaseDone, now_ns: u64) {
         let holder = (index, attempt);
-        let known = self.pools.values_mut().chain(self.puts.as_mut()).any(|pool| pool.finish(holder, done));
-        if !known {
-            self.refused += 1;
+        // One that is not known was taken back meanwhile: its work is, or will be, done again.
+        if self.pools.values_mut().chain(self.puts.as_mut()).any(|pool| pool.finish(holder, done)) {
+            self.seats[index as usize].progress_ns = now_ns;
         }
     }
 
     fn on_arrived(&mut self, index: u32, stage: u32, fresh_place: bool, now_ns: u64) {
-        if stage == 0 {
-            self.fresh_place |= fresh_place && self.keeper == Some(index);
-            self.seats[index as usize].was_ready = true;
-            self.move_to(index, AgentState::Active(Position::Ready), "passed preflight", now_ns);
-        } else {
+        if stage > 0 {
             self.step_to(index, stage, Step::AtBarrier, "its result is persisted", now_ns);
+            return;
         }
+        let attempt = self.seats[index as usize].attempt;
+        self.fresh_place |= fresh_place && self.keeper == Some((index, attempt));
+        self.seats[index as usize].was_ready = true;
+        self.move_to(index, AgentState::Active(Position::Ready), "passed preflight", now_ns);
     }
 
     fn on_stopped(&mut self, index: u32) {
-        let seat = &mut self.seats[index as usize];
-        if seat.position() == Some(Position::Aborting) {
+        if self.seats[index as usize].position() == Some(Position::Aborting) {
             // Stays in its seat: a cleanup may follow.
-            seat.stopped = true;
+            self.seats[index as usize].stopped = true;
         }
     }
 
@@ -197,109 +237,25 @@ impl Run {
     ) {
         for ghost in &mut self.ghosts {
             if (ghost.index, ghost.attempt) == (index, attempt) {
-                ghost.gone_ns = now_ns;
+                ghost.gone_ns = ghost.gone_ns.min(now_ns);
             }
         }
-        let over = matches!(self.phase, Phase::Finishing { .. } | Phase::Aborting { .. });
         let Some(seat) = self.seat_of(index, attempt) else { return };
-        match seat.position() {
-            Some(Position::Aborting) => {
-                self.move_to(index, AgentState::Aborted, "its process ended", now_ns);
-            }
-            _ if over && clean => {
-                self.move_to(index, AgentState::Completed, "its process ended", now_ns);
-            }
-            _ => self.lose(index, reason, true, now_ns),
+        let aborting = seat.position() == Some(Position::Aborting);
+        if aborting && let Some(stage) = self.handed_in_until(index) {
+            let reason = reason.to_string();
+            self.actions.push(Action::GiveUp { index, attempt, stage: Some(stage), reason });
         }
-    }
-
-    /// Looks at silence, stalls and deadlines of every agent.
-    pub(super) fn judge(&mut self, now_ns: u64) {
-        for index in 0..self.plan.replicas {
-            self.judge_one(index, now_ns);
+        if aborting || (clean && self.is_ending()) {
+            self.take_work_back(index);
+            self.end(index, "its process ended", now_ns);
+        } else {
+            self.lose(index, reason, true, now_ns);
         }
-        if let Some(limit) = self.plan.active_deadline
-            && now_ns.saturating_sub(self.began_ns) > nanos(limit)
-        {
-            self.fail(self.deadline_problem(), now_ns);
-        }
-    }
-
-    fn judge_one(&mut self, index: u32, now_ns: u64) {
-        let barrier = self.barrier_now();
-        let stopping = matches!(self.phase, Phase::Aborting { .. } | Phase::Finishing { .. });
-        let grace_ns = nanos(self.plan.failure.reconnect_grace);
-        let ready_ns = nanos(self.plan.start.ready_timeout);
-        let stall_ns = nanos(barrier.stall_timeout);
-        let seat = &mut self.seats[index as usize];
-        let waited_ns = now_ns.saturating_sub(seat.since_ns);
-        let stood_ns = now_ns.saturating_sub(seat.progress_ns);
-        match seat.state.clone() {
-            AgentState::Active(Position::Expected) if waited_ns > ready_ns => {
-                self.lose(index, LossReason::NoHello, false, now_ns);
-            }
-            AgentState::Active(Position::Expected) => {}
-            AgentState::Disconnected { since_ns, .. } if now_ns.saturating_sub(since_ns) > grace_ns => {
-                self.lose(index, LossReason::Unreachable, false, now_ns);
-            }
-            AgentState::Active(position) | AgentState::Stalled { was: position, .. } => {
-                let attempt = seat.attempt;
-                match seat.judge_silence(&barrier, now_ns) {
-                    super::seat::Silence::Fine => {}
-                    super::seat::Silence::Ask => self.actions.push(Action::Ping { index, attempt }),
-                    super::seat::Silence::Unanswered => {
-                        let to = AgentState::Disconnected { since_ns: now_ns, was: position };
-                        self.unstall(index, now_ns);
-                        self.move_to(index, to, "silent, and did not answer", now_ns);
-                        return;
-                    }
-                }
-                if self.seats[index as usize].is_ping_due(now_ns) {
-                    self.actions.push(Action::Ping { index, attempt });
-                }
-                let working = matches!(position, Position::Stage { step: Step::Working | Step::Draining, .. });
-                if !working || stopping {
-                    return;
-                }
-                let what = self.seats[index as usize].beat.what.clone();
-                let stalled = matches!(self.seats[index as usize].state, AgentState::Stalled { .. });
-                if stood_ns > stall_ns {
-                    self.lose(index, LossReason::Stalled, false, now_ns);
-                } else if stood_ns > STALL_SHOWN_NS && !stalled {
-                    let reason = format!("no progress for {} in {what}", seconds(stood_ns));
-                    self.degrade(format!("agent {index} stalled in {}", self.stage_name_of(position)));
-                    let to = AgentState::Stalled { since_ns: now_ns - stood_ns, what, was: position };
-                    self.move_to(index, to, &reason, now_ns);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn unstall(&mut self, index: u32, now_ns: u64) {
-        if let AgentState::Stalled { was, .. } = self.seats[index as usize].state {
-            self.move_to(index, AgentState::Active(was), "no longer heard", now_ns);
-        }
-    }
-
-    /// The barrier settings that hold now.
-    fn barrier_now(&self) -> crate::plan::Barrier {
-        let stage = match &self.phase {
-            Phase::Stage(current) => current.last,
-            _ => 0,
-        };
-        self.plan.stages.get(stage as usize).map(|stage| stage.barrier.clone()).unwrap_or_default()
     }
 
     pub(super) fn stage_name(&self, stage: u32) -> &str {
         self.plan.stages.get(stage as usize).map_or("?", |stage| &stage.name)
-    }
-
-    fn stage_name_of(&self, position: Position) -> &str {
-        match position {
-            Position::Stage { stage, .. } => self.stage_name(stage),
-            _ => "?",
-        }
     }
 }
 

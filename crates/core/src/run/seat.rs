@@ -38,8 +38,14 @@ pub struct Seat {
     pub armed_round: Option<u32>,
     /// When its workers were released in the current stage, coordinator's clock.
     pub released_ns: Option<u64>,
-    /// Whether it passed preflight once: its loss then costs part of a window.
+    /// Whether this attempt passed preflight.
     pub was_ready: bool,
+    /// Whether the index was ready when the first stage began: stages without it are incomplete.
+    pub in_quorum: bool,
+    /// The stage that an abort interrupted, and that it has not handed in.
+    pub aborted_in: Option<u32>,
+    /// Since when its clock is measured.
+    pub clock_since_ns: u64,
     query: Query,
     next_ping_ns: u64,
 }
@@ -91,6 +97,9 @@ impl Seat {
             armed_round: None,
             released_ns: None,
             was_ready: false,
+            in_quorum: false,
+            aborted_in: None,
+            clock_since_ns: now_ns,
             query: Query::default(),
             next_ping_ns: now_ns,
         }
@@ -98,8 +107,15 @@ impl Seat {
 
     /// Gives the seat to its next attempt.
     pub fn replace(&mut self, now_ns: u64) {
-        let (retries, attempt, was_ready) = (self.retries, self.attempt + 1, self.was_ready);
-        *self = Self { retries, attempt, was_ready, ..Self::new(self.index, now_ns) };
+        let (retries, attempt, in_quorum) = (self.retries, self.attempt + 1, self.in_quorum);
+        *self = Self { retries, attempt, in_quorum, ..Self::new(self.index, now_ns) };
+    }
+
+    /// Forgets the stage before: another one begins.
+    pub fn begin(&mut self, now_ns: u64) {
+        (self.staged, self.joining, self.stopped) = (false, false, false);
+        (self.armed_round, self.released_ns, self.aborted_in) = (None, None, None);
+        self.progress_ns = now_ns;
     }
 
     /// Whether the seat is held by an attempt that takes part, or will be.
@@ -154,9 +170,11 @@ impl Seat {
         self.query = Query::default();
     }
 
-    /// Takes a heartbeat in; returns whether it shows progress.
+    /// Takes a heartbeat in; returns whether it shows progress. An agent at work may wait for its turn: for an
+    /// arrival of an open loop, for a lease.
     pub fn take_beat(&mut self, beat: Beat, now_ns: u64) -> bool {
-        let moved = beat != self.beat || beat.what == "waiting";
+        let at_work = matches!(self.in_stage(), Some((_, Step::Working | Step::Draining)));
+        let moved = beat != self.beat || (at_work && beat.what == "waiting");
         if moved {
             self.beat = beat;
             self.progress_ns = now_ns;
@@ -166,8 +184,7 @@ impl Seat {
 
     /// Judges its silence; see design/coordination, Liveness.
     pub fn judge_silence(&mut self, barrier: &Barrier, now_ns: u64) -> Silence {
-        let interval_ns = nanos(barrier.heartbeat_interval);
-        let allowed_ns = interval_ns * u64::from(barrier.missed_threshold);
+        let allowed_ns = nanos(barrier.heartbeat_interval).saturating_mul(barrier.missed_threshold.into());
         if now_ns.saturating_sub(self.heard_ns) <= allowed_ns {
             return Silence::Fine;
         }
@@ -201,6 +218,7 @@ impl Seat {
     /// Begins a new clock estimate.
     pub fn renew_clock(&mut self, now_ns: u64) {
         self.clock.reset();
+        self.clock_since_ns = now_ns;
         self.next_ping_ns = now_ns;
     }
 

@@ -3,82 +3,107 @@
 //! Architecture invariant: nobody starts unless the whole quorum acknowledged the same instant. Not promised: that
 //! all start; an agent without a commit at the instant does not.
 
-use super::agent::{AgentState, LossReason, Position, Step};
+use super::agent::{LossReason, Position, Step};
 use super::message::Directive;
-use super::seat::nanos;
-use super::{Current, Phase, Run, Start, StageState};
+use super::seat::{Seat, nanos};
+use super::{Current, Phase, Run, StageState, Start};
 use crate::plan::LateJoin;
 
 /// How often a start is armed again before those who do not acknowledge are given up.
 const REARM_MAX: u32 = 12;
 /// The longest lead that arming again grows to, nanoseconds.
 const LEAD_MAX_NS: u64 = 10_000_000_000;
+/// The shortest lead, nanoseconds.
+const LEAD_MIN_NS: u64 = 200_000_000;
 /// Least time between a commit and the start, nanoseconds, on top of four round trips: what a busy machine needs to
 /// wake a thread.
 const COMMIT_MARGIN_NS: u64 = 20_000_000;
 
+/// How old a clock estimate may be when a start is armed, nanoseconds: quartz drifts by up to some 50 µs per second.
+const CLOCK_AGE_MAX_NS: u64 = 5_000_000_000;
+/// How long before the end of a countdown the clocks are measured anew, nanoseconds.
+const MEASURE_NS: u64 = 1_000_000_000;
+
 impl Run {
     /// Goes on with the start of the current stage; returns whether something changed.
-    pub(super) fn advance_start(&mut self, current: Current, now_ns: u64) -> bool {
+    pub(super) fn advance_start(&mut self, current: &Current, now_ns: u64) -> bool {
         let stage = current.first;
         let to = match current.start {
-            Start::Going { .. } => return false,
-            Start::Staging { since_ns: _, round } => {
-                if !self.is_everybody_staged(stage) {
-                    return false;
-                }
-                if self.delayed || self.plan.start.delay.is_zero() {
-                    self.arm(stage, round + 1, now_ns)
-                } else {
-                    let delay = self.plan.start.delay;
-                    self.delayed = true;
-                    self.tell(now_ns, None, "Countdown", format!("start in {delay:?}"), true);
-                    Start::Countdown { until_ns: now_ns + nanos(delay), round }
-                }
+            Start::Going { .. } => None,
+            Start::Staging { round, not_before_ns, measured } => {
+                self.stage_everybody(stage, round, not_before_ns, measured, now_ns)
             }
             Start::Countdown { until_ns, round } => {
-                if now_ns + nanos(self.plan.start.lead_time) < until_ns {
-                    return false;
-                }
-                self.arm(stage, round + 1, now_ns)
+                let before_ns = nanos(self.plan.start.lead_time).saturating_add(MEASURE_NS);
+                (now_ns.saturating_add(before_ns) >= until_ns).then_some(Start::Staging {
+                    round,
+                    not_before_ns: until_ns,
+                    measured: false,
+                })
             }
             Start::Arming { at_ns, commit_by_ns, round } => {
-                let Some(to) = self.commit_or_rearm(stage, at_ns, commit_by_ns, round, now_ns) else {
-                    return false;
-                };
-                to
+                self.commit_or_rearm(stage, at_ns, commit_by_ns, round, now_ns)
             }
         };
+        let Some(to) = to else { return false };
         if let Phase::Stage(current) = &mut self.phase {
             current.start = to;
         }
         true
     }
 
-    fn is_everybody_staged(&self, stage: u32) -> bool {
-        let mut some = false;
-        for seat in &self.seats {
-            if seat.is_coming() {
-                return false;
-            }
-            if let Some((at, _)) = seat.in_stage() {
-                let ready = at == stage && seat.staged && seat.clock.is_fresh() && seat.state.is_heard();
-                if !ready {
-                    return false;
-                }
-                some = true;
-            }
+    fn stage_everybody(
+        &mut self,
+        stage: u32,
+        round: u32,
+        not_before_ns: u64,
+        measured: bool,
+        now_ns: u64,
+    ) -> Option<Start> {
+        if !self.is_everybody_staged(stage) {
+            return None;
         }
-        some
+        if !self.delayed && !self.plan.start.delay.is_zero() {
+            let delay = self.plan.start.delay;
+            self.delayed = true;
+            self.tell(now_ns, None, "Countdown", format!("start in {delay:?}"), true);
+            return Some(Start::Countdown { until_ns: now_ns.saturating_add(nanos(delay)), round });
+        }
+        let taking_part = |seat: &&mut Seat| seat.in_stage().is_some();
+        let old = self
+            .seats
+            .iter_mut()
+            .filter(taking_part)
+            .any(|seat| now_ns.saturating_sub(seat.clock_since_ns) > CLOCK_AGE_MAX_NS);
+        if old && !measured {
+            // All of them, so that they are fresh together.
+            self.seats.iter_mut().filter(taking_part).for_each(|seat| seat.renew_clock(now_ns));
+            return Some(Start::Staging { round, not_before_ns, measured: true });
+        }
+        Some(self.arm(stage, round + 1, not_before_ns, now_ns))
     }
 
-    fn arm(&mut self, stage: u32, round: u32, now_ns: u64) -> Start {
+    fn is_everybody_staged(&self, stage: u32) -> bool {
+        let taking_part = |seat: &&Seat| seat.in_stage().is_some();
+        let ready = |seat: &Seat| {
+            let here = seat.in_stage().is_some_and(|(at, _)| at == stage);
+            here && seat.staged && seat.clock.is_fresh() && seat.state.is_heard()
+        };
+        !self.seats.iter().any(Seat::is_coming)
+            && self.seats.iter().any(|seat| taking_part(&seat))
+            && self.seats.iter().filter(taking_part).all(ready)
+    }
+
+    fn arm(&mut self, stage: u32, round: u32, not_before_ns: u64, now_ns: u64) -> Start {
         let worst_ns = self.worst_round_trip_ns();
-        let lead_ns = nanos(self.plan.start.lead_time).max(10 * worst_ns).max(200_000_000);
-        let patient_ns = lead_ns.saturating_mul(1 << round.saturating_sub(1).min(6)).min(LEAD_MAX_NS.max(lead_ns));
-        let at_ns = now_ns + patient_ns;
-        let commit_by_ns = at_ns - (4 * worst_ns + COMMIT_MARGIN_NS).min(patient_ns / 2);
-        self.stages[stage as usize].rearmed = round - 1;
+        // One answer that came late, as the agent was stopped, must not put the start off by minutes.
+        let wanted_ns = worst_ns.saturating_mul(10).clamp(LEAD_MIN_NS, LEAD_MAX_NS);
+        let lead_ns = nanos(self.plan.start.lead_time).max(wanted_ns);
+        let patient_ns =
+            lead_ns.saturating_mul(1 << round.saturating_sub(1).min(6)).min(LEAD_MAX_NS.max(lead_ns));
+        let at_ns = now_ns.saturating_add(patient_ns).max(not_before_ns);
+        let margin_ns = worst_ns.saturating_mul(4).saturating_add(COMMIT_MARGIN_NS).min(patient_ns / 2);
+        let commit_by_ns = at_ns - margin_ns;
         for index in 0..self.plan.replicas {
             let seat = &mut self.seats[index as usize];
             seat.armed_round = None;
@@ -87,7 +112,9 @@ impl Run {
                 self.send(index, Directive::Arm { stage, round, at_ns, spin: self.spin });
             }
         }
-        self.tell(now_ns, None, "Armed", format!("{} in {} ms, round {round}", self.stage_name(stage), patient_ns / 1_000_000), false);
+        let lead_ms = (at_ns - now_ns) / 1_000_000;
+        let reason = format!("{} in {lead_ms} ms, round {round}", self.stage_name(stage));
+        self.tell(now_ns, None, "Armed", reason, false);
         Start::Arming { at_ns, commit_by_ns, round }
     }
 
@@ -104,48 +131,57 @@ impl Run {
         round: u32,
         now_ns: u64,
     ) -> Option<Start> {
-        let missing: Vec<u32> = self
-            .seats
-            .iter()
-            .filter(|seat| seat.is_coming() || seat.in_stage().is_some_and(|_| seat.armed_round != Some(round)))
-            .map(|seat| seat.index)
-            .collect();
-        let taking_part = self.seats.iter().any(|seat| seat.in_stage().is_some());
-        if missing.is_empty() && taking_part && now_ns <= commit_by_ns {
+        let in_time = now_ns <= commit_by_ns;
+        let asked = |seat: &Seat| seat.in_stage().is_some();
+        let is_late = |seat: &Seat| asked(seat) && seat.armed_round != Some(round);
+        // Whoever is away now would miss the commit; whoever is on its way takes part from the beginning.
+        let unfit = |seat: &Seat| {
+            let away = asked(seat) && !seat.state.is_heard();
+            let comes =
+                seat.is_coming() || (seat.position() == Some(Position::Ready) && seat.state.is_heard());
+            away || comes || is_late(seat)
+        };
+        if in_time && self.seats.iter().any(asked) && !self.seats.iter().any(unfit) {
             self.commit(stage, round, at_ns, now_ns);
             return Some(Start::Going { at_ns });
         }
-        if now_ns <= commit_by_ns {
+        if in_time {
             return None;
         }
+        self.stages[stage as usize].rearmed += 1;
         if round >= REARM_MAX {
-            for index in missing {
-                if self.seats[index as usize].state.is_heard() {
-                    self.lose(index, LossReason::NoAcknowledgement, false, now_ns);
-                }
+            let deaf = self.seats.iter().filter(|seat| is_late(seat) && seat.state.is_heard());
+            for index in deaf.map(|seat| seat.index).collect::<Vec<_>>() {
+                self.lose(index, LossReason::NoAcknowledgement, false, now_ns);
             }
-            return Some(Start::Staging { since_ns: now_ns, round: 0 });
+            if self.is_ending() {
+                return None;
+            }
         }
         // Whoever acknowledged waits for a commit that will not come, and is armed anew with the others.
         for index in 0..self.plan.replicas {
-            if let Some((at, Step::Armed)) = self.seats[index as usize].in_stage() {
-                let to = AgentState::Active(Position::Stage { stage: at, step: Step::Waiting });
-                if self.seats[index as usize].state.is_heard() {
-                    self.move_to(index, to, "the start is armed anew", now_ns);
-                }
+            if let Some((stage, Step::Armed)) = self.seats[index as usize].in_stage() {
+                let to = Position::Stage { stage, step: Step::Waiting };
+                self.place(index, to, "the start is armed anew", now_ns);
             }
         }
-        Some(Start::Staging { since_ns: now_ns, round })
+        let round = if round >= REARM_MAX { 0 } else { round };
+        Some(Start::Staging { round, not_before_ns: 0, measured: false })
     }
 
     fn commit(&mut self, stage: u32, round: u32, at_ns: u64, now_ns: u64) {
-        let mut agents = 0;
+        self.note_missing(stage);
+        let agents = self.seats.iter().filter(|seat| seat.in_stage().is_some()).count() as u32;
+        if agents < self.plan.replicas {
+            self.resplit();
+        }
         let mut error_ns = 0;
         for index in 0..self.plan.replicas {
-            let seat = &self.seats[index as usize];
+            let seat = &mut self.seats[index as usize];
             if seat.in_stage().is_some() {
-                agents += 1;
                 error_ns = error_ns.max(seat.clock.error_ns());
+                // Until the start, nobody is expected to get on.
+                seat.progress_ns = at_ns;
                 self.send(index, Directive::Commit { stage, round });
             }
         }
@@ -154,7 +190,7 @@ impl Run {
         facts.state = StageState::Working;
         facts.agents = agents;
         // Two clocks are compared, so both errors count.
-        facts.clock_error_ns = 2 * error_ns;
+        facts.clock_error_ns = error_ns.saturating_mul(2);
         let mut start_ns = at_ns;
         for following in stage..self.chain_end(stage) {
             start_ns += self.window_ns(following).unwrap_or(0);
@@ -166,46 +202,81 @@ impl Run {
         self.tell(now_ns, None, "Committed", reason, false);
     }
 
-    /// Takes an agent that is ready into the stage under way, where it may join; see design/coordination.
+    /// Stages that count and begin without an agent of the quorum lack its window.
+    fn note_missing(&mut self, stage: u32) {
+        let last = self.chain_end(stage);
+        if !self.counts(last) {
+            return;
+        }
+        for index in 0..self.plan.replicas {
+            let seat = &self.seats[index as usize];
+            if seat.in_quorum && seat.in_stage().is_none() {
+                self.partial
+                    .push(format!("{} lacks agent {index}, which was lost before", self.stage_name(last)));
+            }
+        }
+    }
+
+    /// Takes agents that are ready, or missed the start, into the stage under way, where they may join.
     pub(super) fn join_late(&mut self, current: &Current, at_ns: u64, now_ns: u64) -> bool {
         let mut changed = false;
         for index in 0..self.plan.replicas {
             let seat = &self.seats[index as usize];
-            let waits = match seat.in_stage() {
-                Some((stage, Step::Waiting)) => {
-                    // Missed its start, or came while the others were already armed.
-                    stage >= current.first && seat.staged && seat.released_ns.is_none() && at_ns < now_ns
-                }
-                _ => seat.position() == Some(Position::Ready),
-            };
-            if !waits || seat.joining || !seat.state.is_heard() || !seat.clock.is_fresh() {
-                continue;
+            let missed = matches!(seat.in_stage(), Some((_, Step::Waiting))) && seat.staged && !seat.joining;
+            let comes = seat.position() == Some(Position::Ready) && !current.drained;
+            if (missed || comes) && seat.state.is_heard() {
+                changed |= self.join_one(index, missed, current, at_ns, now_ns);
             }
-            let Some((stage, start_ns)) = self.stage_at(current, at_ns, now_ns) else { continue };
-            let measured = self.plan.stages[stage as usize].kind.execute().is_some();
-            let admitted = !measured || seat.attempt > 0 || self.plan.start.late_join == LateJoin::Admit;
-            if !admitted {
-                if seat.in_stage().is_some() {
-                    self.leave_behind(index, stage, "missed the start, and lateJoin is Refuse", now_ns);
-                    changed = true;
-                }
-                continue;
-            }
-            let at_agent_ns = seat.clock.to_agent_ns(start_ns);
-            let attempt = seat.attempt;
-            if seat.in_stage().is_none() {
-                let to = AgentState::Active(Position::Stage { stage, step: Step::Waiting });
-                self.move_to(index, to, "joins late", now_ns);
-            }
-            self.seats[index as usize].joining = true;
-            self.tell(now_ns, Some((index, attempt)), "Joined late", self.stage_name(stage).to_owned(), true);
-            self.send(index, Directive::Join { stage, at_ns: at_agent_ns });
-            if current.drained {
-                self.send(index, Directive::Drain { stage });
-            }
-            changed = true;
         }
         changed
+    }
+
+    fn join_one(&mut self, index: u32, missed: bool, current: &Current, at_ns: u64, now_ns: u64) -> bool {
+        let seat = &self.seats[index as usize];
+        let (attempt, fresh) = (seat.attempt, seat.clock.is_fresh());
+        let admitted = attempt > 0 || self.plan.start.late_join == LateJoin::Admit;
+        if !self.plan.stages[current.first as usize].kind.is_armed(false) {
+            self.take_in(index, current.first, false, "joins late", now_ns);
+            self.tell(
+                now_ns,
+                Some((index, attempt)),
+                "JoinedLate",
+                self.stage_name(current.first).to_owned(),
+                true,
+            );
+            return true;
+        }
+        let measured = self.plan.stages[current.last as usize].kind.execute().is_some();
+        if measured && !admitted {
+            if missed {
+                self.leave_behind(index, current.last, "missed the start, and lateJoin is Refuse", now_ns);
+            }
+            return missed;
+        }
+        // Whoever is in the stage already must arrive, even where its window is over.
+        let open = self
+            .stage_at(current, at_ns, now_ns)
+            .or_else(|| missed.then(|| self.last_window(current, at_ns)));
+        let Some((stage, start_ns)) = open.filter(|_| fresh) else { return false };
+        if !missed {
+            self.seats[index as usize].begin(now_ns);
+            self.place(index, Position::Stage { stage, step: Step::Waiting }, "joins late", now_ns);
+        }
+        let seat = &mut self.seats[index as usize];
+        seat.joining = true;
+        seat.progress_ns = now_ns;
+        let at_ns = seat.clock.to_agent_ns(start_ns);
+        self.tell(now_ns, Some((index, attempt)), "JoinedLate", self.stage_name(stage).to_owned(), true);
+        self.send(index, Directive::Join { stage, at_ns });
+        self.resplit();
+        if current.drained {
+            self.send(index, Directive::Drain { stage: current.last });
+        }
+        true
+    }
+
+    fn last_window(&self, current: &Current, at_ns: u64) -> (u32, u64) {
+        (current.last, self.stages[current.last as usize].planned_start_ns.unwrap_or(at_ns))
     }
 
     /// The stage of the chain whose window is open now, with its start; `None` when too little is left of it.
@@ -214,7 +285,9 @@ impl Run {
         let mut start_ns = at_ns;
         for stage in current.first..=current.last {
             match self.window_ns(stage) {
-                Some(window_ns) if now_ns + LEFT_MIN_NS < start_ns + window_ns => return Some((stage, start_ns)),
+                Some(window_ns) if now_ns + LEFT_MIN_NS < start_ns + window_ns => {
+                    return Some((stage, start_ns));
+                }
                 Some(window_ns) => start_ns += window_ns,
                 None => return Some((stage, start_ns)),
             }
@@ -227,10 +300,17 @@ impl Run {
         self.plan.stages[stage as usize].kind.execute().and_then(|execute| execute.duration).map(nanos)
     }
 
+    /// Whether the results of `stage` count.
+    pub(super) fn counts(&self, stage: u32) -> bool {
+        self.plan.stages[stage as usize].kind.execute().is_some_and(|execute| !execute.discard)
+    }
+
     /// The last stage of the chain that begins with, or holds, `stage`.
     pub(super) fn chain_end(&self, stage: u32) -> u32 {
         let mut last = stage;
-        while self.plan.stages[last as usize].kind.is_discard() && (last as usize + 1) < self.plan.stages.len() {
+        while self.plan.stages[last as usize].kind.is_discard()
+            && (last as usize + 1) < self.plan.stages.len()
+        {
             last += 1;
         }
         last

@@ -85,11 +85,7 @@ impl Run {
     fn stage_now(&self) -> Option<u32> {
         match &self.phase {
             Phase::Gathering => Some(0),
-            Phase::Stage(current) => {
-                // Within a chain: the stage that most agents are in.
-                let furthest = self.seats.iter().filter_map(|seat| seat.in_stage()).map(|(stage, _)| stage).max();
-                Some(furthest.unwrap_or(current.first).clamp(current.first, current.last))
-            }
+            Phase::Stage(current) => Some(self.stage_by_time(current, self.last_step_ns)),
             Phase::Aborting { .. } | Phase::Finishing { .. } | Phase::Over => None,
         }
     }
@@ -135,6 +131,7 @@ impl Run {
     /// What the run came to, as far as it is known now.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
+        // A stop that came first leaves no failure; see `fail`.
         if self.failure.is_some() {
             Outcome::Failed
         } else if self.stop.is_some() {

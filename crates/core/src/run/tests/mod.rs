@@ -1,0 +1,9 @@
+//! The decider in a simulated world: model agents, a network that fails, and virtual time. One seed, one outcome.
+
+mod chaos;
+mod losses;
+mod model;
+mod plans;
+mod starts;
+mod stops;
+mod world;
