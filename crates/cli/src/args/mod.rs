@@ -1,0 +1,35 @@
+//! Arguments in two layers: what was typed ([`typed`]), and what was meant ([`request`]).
+//!
+//! The first is clap's. The second has looked at terminals and the environment, so that nobody behind it does.
+
+pub mod request;
+pub mod typed;
+
+use clap::Parser as _;
+use lockstep_core::problem::exit;
+use request::Surroundings;
+pub use request::{PlanRequest, ReportRequest, Request, RunRequest, Style, ValidateRequest};
+use std::ffi::OsString;
+
+/// Arguments that make no request: `--help` and `--version` too.
+#[derive(Debug)]
+pub struct Refusal(clap::Error);
+
+impl Refusal {
+    /// Prints what there is to say, and returns the exit code: 0 for what was asked for, 5 for what was refused.
+    /// clap's own 2 would read as a partial run.
+    pub fn print(&self) -> u8 {
+        let _ = self.0.print();
+        if self.0.use_stderr() { exit::REFUSED } else { exit::SUCCEEDED }
+    }
+}
+
+/// Reads the command line.
+///
+/// # Errors
+///
+/// When it makes no request.
+pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Request, Refusal> {
+    let typed = typed::Cli::try_parse_from(line).map_err(Refusal)?;
+    Ok(Request::of(typed, &Surroundings::look()))
+}

@@ -1,0 +1,229 @@
+//! The tables at the end of a run, and of `lockstep report`: per stage and operation, with everything that puts a number
+//! in doubt beside it.
+
+use super::thresholds;
+use crate::format::{Table, bytes, count, decimal_milli, latency, mebibytes, span};
+use crate::results::{agents, memory};
+use lockstep_core::results::Report;
+use lockstep_core::results::part::PartState;
+use lockstep_core::results::stage::{AgentRow, LatencyReport, OpReport, StageReport};
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// Agents, reasons and problems that are shown one by one; more are counted.
+const SHOWN: usize = 8;
+
+/// The tables of a run. `ended`: whether its end was recorded.
+#[must_use]
+pub fn render(report: &Report, results: &Path, ended: bool) -> String {
+    let mut text = String::new();
+    for stage in report.stages.iter().filter(|stage| !stage.agents.is_empty()) {
+        push_stage(&mut text, stage);
+    }
+    push_ledgers(&mut text, report);
+    push_limited(&mut text, "degraded", &report.degraded);
+    let held: Vec<String> = report.thresholds.iter().map(thresholds::result).collect();
+    push_limited(&mut text, "threshold", &held);
+    let (outcome, verdict) = if ended {
+        (format!("{:?}", report.outcome), format!("{:?}", report.verdict))
+    } else {
+        ("Interrupted".to_owned(), "Pending".to_owned())
+    };
+    let doubt = if report.degraded.is_empty() || !ended { "" } else { ", Degraded" };
+    // A verdict of none is not one that anybody asked for.
+    let verdict = if verdict == "None" { "no thresholds".to_owned() } else { verdict };
+    let _ = writeln!(text, " {outcome}{doubt} · {verdict} · results: {}/", results.display());
+    text
+}
+
+fn push_stage(text: &mut String, stage: &StageReport) {
+    let _ = writeln!(text, " {}", head(stage));
+    if !stage.operations.is_empty() {
+        for line in table(stage).lines(3) {
+            let _ = writeln!(text, "{line}");
+        }
+    }
+    for note in notes(stage) {
+        let _ = writeln!(text, "   {note}");
+    }
+    text.push('\n');
+}
+
+/// The line above a stage's table: name, length, agents, start, client.
+fn head(stage: &StageReport) -> String {
+    let mut parts = vec![stage.name.clone()];
+    if stage.state != "Done" {
+        parts.push(stage.state.clone());
+    }
+    if stage.discard {
+        parts.push("warm-up, does not count".to_owned());
+    }
+    if stage.window_ns > 0 {
+        parts.push(span(stage.window_ns));
+    }
+    parts.push(format!("{} of {} agents", stage.agents_complete, stage.agents_planned));
+    let start = &stage.start;
+    if let Some(skew_micros) = start.skew_micros {
+        let millis = |micros: u64| format!("{}.{:02}", micros / 1_000, micros % 1_000 / 10);
+        let bound =
+            start.clock_error_micros.map(|error| format!(" (clock error ± {} ms)", millis(error.max(10))));
+        parts.push(format!(
+            "started within {} ms of each other{}",
+            millis(skew_micros.max(10)),
+            bound.unwrap_or_default()
+        ));
+    }
+    if stage.operations.is_empty() {
+        return parts.join(" · ");
+    }
+    let percent = agents::cpu_percent(&stage.agents);
+    let cpu = percent.map(|percent| format!(" (CPU {percent} %)")).unwrap_or_default();
+    parts.push(match stage.client_bound_agents {
+        0 => format!("client not the bottleneck{cpu}"),
+        bound => {
+            format!("CLIENT-BOUND: on {bound} of {} agents the client set the pace{cpu}", stage.agents.len())
+        }
+    });
+    parts.join(" · ")
+}
+
+fn table(stage: &StageReport) -> Table {
+    let mut table =
+        Table::new(&["op", "count", "op/s", "MiB/s", "mean", "p50", "p90", "p99", "p99.9", "max", "errors"]);
+    for row in &stage.operations {
+        table.row(cells(row.op.map_or("all", |op| op.name()), row));
+    }
+    if stage.operations.len() > 1 {
+        table.row(cells("all", &stage.total));
+    }
+    table
+}
+
+fn cells(name: &str, row: &OpReport) -> Vec<String> {
+    let of = |read: fn(&LatencyReport) -> u64| {
+        row.response.as_ref().map_or_else(|| "-".to_owned(), |response| latency(read(response)))
+    };
+    vec![
+        name.to_owned(),
+        count(row.count),
+        decimal_milli(row.milli_operations_per_second),
+        if row.bytes > 0 { mebibytes(row.bytes_per_second) } else { "-".to_owned() },
+        of(|response| response.mean_ns),
+        of(|response| response.p50_ns),
+        of(|response| response.p90_ns),
+        of(|response| response.p99_ns),
+        of(|response| response.p999_ns),
+        of(|response| response.max_ns),
+        count(row.error_count),
+    ]
+}
+
+/// Everything that a reader must know beside the numbers.
+fn notes(stage: &StageReport) -> Vec<String> {
+    let mut notes = Vec::new();
+    notes.extend(memory::note_of(&stage.environment).map(str::to_owned));
+    for row in &stage.operations {
+        if !row.errors.is_empty() {
+            let name = row.op.map_or("all", |op| op.name());
+            let classes: Vec<String> = row
+                .errors
+                .iter()
+                .map(|(class, number)| format!("{} {}", count(*number), class.name()))
+                .collect();
+            notes.push(format!("{name} errors: {}", classes.join(", ")));
+        }
+    }
+    let late: u64 = stage.operations.iter().map(|row| row.late_starts).sum();
+    for (number, what) in [
+        (late, "operations started late: latencies above count from their intended start"),
+        (stage.dropped_starts, "operations were due and never sent"),
+        (stage.retries, "requests were sent again"),
+        (stage.starved_deletes, "deletes found nothing of this stage's own to delete"),
+        (stage.repeated_operations, "operations were done again after a loss"),
+        (stage.total.drained, "operations ended after the window: counted, and not in the rates"),
+    ] {
+        if number > 0 {
+            notes.push(format!("{} {what}", count(number)));
+        }
+    }
+    let doubtful: Vec<String> = stage.agents.iter().filter_map(incomplete).collect();
+    notes.extend(limited(&doubtful));
+    let bound = |agent: &AgentRow| {
+        let why = agent.client.client_bound.as_ref()?;
+        Some(format!("agent {}: client-bound: {why}", agent.agent))
+    };
+    notes.extend(limited(&stage.agents.iter().filter_map(bound).collect::<Vec<_>>()));
+    notes.extend(stage.degraded.iter().map(|why| format!("degraded: {why}")));
+    let problems: Vec<String> = stage
+        .problems
+        .iter()
+        .map(|problem| format!("problem: {} · {}", problem.what, first_line(&problem.cause)))
+        .collect();
+    notes.extend(limited(&problems));
+    if stage.problems_dropped > 0 {
+        notes.push(format!("and {} more problems, only counted", count(stage.problems_dropped)));
+    }
+    notes
+}
+
+/// An attempt that does not cover the whole window: which, until when, at what cost.
+fn incomplete(agent: &AgentRow) -> Option<String> {
+    let who = match agent.attempt {
+        0 => format!("agent {}", agent.agent),
+        attempt => format!("agent {} (attempt {})", agent.agent, attempt + 1),
+    };
+    let counted = format!("{} operations of it count", count(agent.count));
+    match &agent.state {
+        PartState::Complete => None,
+        PartState::Partial { reason } => {
+            Some(format!("{who} covers {} of the window: {reason}; {counted}", span(agent.window_ns)))
+        }
+        PartState::Lost { reason, unaccounted_from_ns, unaccounted_to_ns } => Some(format!(
+            "{who} was lost: {reason}; {counted}; what it did from second {} to {} is not known",
+            unaccounted_from_ns / 1_000_000_000,
+            unaccounted_to_ns.div_ceil(1_000_000_000)
+        )),
+    }
+}
+
+/// The data set's ledger, where it says more than the tables.
+fn push_ledgers(text: &mut String, report: &Report) {
+    let Some(ledger) = &report.dataset else { return };
+    let mut parts = vec![format!("{} of {} objects are there", count(ledger.done), count(ledger.planned))];
+    for (number, what) in [
+        (ledger.created, "created"),
+        (ledger.existed, "were there already"),
+        (ledger.repeated, "done twice after a loss"),
+    ] {
+        if number > 0 {
+            parts.push(format!("{} {what}", count(number)));
+        }
+    }
+    let written: u64 =
+        report.stages.iter().filter(|stage| stage.kind == "prepare").map(|stage| stage.total.bytes).sum();
+    if written > 0 {
+        parts.push(format!("{} written", bytes(written)));
+    }
+    let prepared = report.stages.iter().any(|stage| stage.kind == "prepare" && !stage.agents.is_empty());
+    if prepared {
+        let _ = writeln!(text, " data set after prepare: {}", parts.join(" · "));
+    }
+}
+
+fn push_limited(text: &mut String, name: &str, lines: &[String]) {
+    for line in limited(lines) {
+        let _ = writeln!(text, " {name}: {line}");
+    }
+}
+
+fn limited(lines: &[String]) -> Vec<String> {
+    let mut shown: Vec<String> = lines.iter().take(SHOWN).cloned().collect();
+    if lines.len() > SHOWN {
+        shown.push(format!("… and {} more, see results.json", lines.len() - SHOWN));
+    }
+    shown
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or("")
+}
