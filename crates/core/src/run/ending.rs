@@ -118,10 +118,10 @@ impl Run {
         if !waiting.is_empty() && now_ns.saturating_sub(since_ns) < ABORT_LIMIT_NS {
             return false;
         }
+        let hung = LossReason::Ended("it did not stop within 3 s, and is killed".to_owned());
         for index in waiting {
             let heard = self.seats[index as usize].state.is_heard();
-            let hung = LossReason::Ended("it did not stop within 3 s, and is killed".to_owned());
-            self.lose(index, if heard { hung } else { LossReason::Unreachable }, false, now_ns);
+            self.lose(index, if heard { &hung } else { &LossReason::Unreachable }, false, now_ns);
         }
         let able = stopped.iter().any(|index| self.seats[*index as usize].was_ready);
         let then = then.filter(|_| able);

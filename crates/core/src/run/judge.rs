@@ -35,12 +35,12 @@ impl Run {
         match seat.state {
             AgentState::Active(Position::Expected) => {
                 if now_ns.saturating_sub(seat.since_ns) > ready_ns {
-                    self.lose(index, LossReason::NoHello, false, now_ns);
+                    self.lose(index, &LossReason::NoHello, false, now_ns);
                 }
             }
             AgentState::Disconnected { since_ns, .. } => {
                 if now_ns.saturating_sub(since_ns) > grace_ns {
-                    self.lose(index, LossReason::Unreachable, false, now_ns);
+                    self.lose(index, &LossReason::Unreachable, false, now_ns);
                 }
             }
             AgentState::Active(was) | AgentState::Stalled { was, .. } => {
@@ -79,7 +79,7 @@ impl Run {
         }
         let stood_ns = now_ns.saturating_sub(seat.progress_ns);
         if stood_ns > nanos(barrier.stall_timeout) {
-            self.lose(index, LossReason::Stalled, false, now_ns);
+            self.lose(index, &LossReason::Stalled, false, now_ns);
         } else if stood_ns > STALL_SHOWN_NS && !matches!(seat.state, AgentState::Stalled { .. }) {
             let what = seat.beat.what.clone();
             let reason = format!("no progress for {} in {what}", seconds(stood_ns));

@@ -16,7 +16,7 @@ const ORPHAN_MARGIN_NS: u64 = 2_000_000_000;
 
 impl Run {
     /// Gives up the attempt at `index`. `dead`: its process is known to have ended.
-    pub(super) fn lose(&mut self, index: u32, reason: LossReason, dead: bool, now_ns: u64) {
+    pub(super) fn lose(&mut self, index: u32, reason: &LossReason, dead: bool, now_ns: u64) {
         let attempt = self.seats[index as usize].attempt;
         let stage = self.handed_in_until(index);
         if !self.move_to(index, AgentState::Lost(reason.clone()), &reason.to_string(), now_ns) {
@@ -33,7 +33,7 @@ impl Run {
             return;
         }
         self.note_lost_window(index, stage, &reason.to_string());
-        match self.verdict_on(index, &reason) {
+        match self.verdict_on(index, reason) {
             Loss::Replace { counted } => {
                 let seat = &mut self.seats[index as usize];
                 let delay_ns = retry_delay_ns(&self.plan.failure, &self.plan.run.uid, index, attempt);
@@ -45,7 +45,7 @@ impl Run {
                 self.degrade(format!("agent {index} was lost ({reason}) and is not replaced"));
                 self.resplit();
             }
-            Loss::GiveUp(why) => self.fail(self.loss_problem(index, stage, &reason, why), now_ns),
+            Loss::GiveUp(why) => self.fail(self.loss_problem(index, stage, reason, why), now_ns),
         }
     }
 

@@ -240,7 +240,7 @@ impl Run {
                 }
             }
             Event::Ended { index, attempt, reason, clean } => {
-                self.on_ended(index, attempt, reason, clean, now_ns);
+                self.on_ended(index, attempt, &reason, clean, now_ns);
             }
             Event::Stop(stop) => self.on_stop(stop, now_ns),
             Event::Tick => self.judge(now_ns),

@@ -231,7 +231,7 @@ impl Run {
         &mut self,
         index: u32,
         attempt: u32,
-        reason: LossReason,
+        reason: &LossReason,
         clean: bool,
         now_ns: u64,
     ) {

@@ -152,7 +152,7 @@ impl Run {
         if round >= REARM_MAX {
             let deaf = self.seats.iter().filter(|seat| is_late(seat) && seat.state.is_heard());
             for index in deaf.map(|seat| seat.index).collect::<Vec<_>>() {
-                self.lose(index, LossReason::NoAcknowledgement, false, now_ns);
+                self.lose(index, &LossReason::NoAcknowledgement, false, now_ns);
             }
             if self.is_ending() {
                 return None;

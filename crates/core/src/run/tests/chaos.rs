@@ -211,6 +211,21 @@ fn one_seed_has_one_outcome() {
     assert_eq!(story(11), story(11));
 }
 
+/// The chaos is of a kind in which runs may come to anything.
+#[test]
+fn every_outcome_is_reached() {
+    let mut reached: BTreeMap<String, (u32, usize)> = BTreeMap::new();
+    for seed in 0..200 {
+        let world = chaos(seed);
+        let entry = reached.entry(format!("{:?}", world.outcome())).or_default();
+        *entry = (entry.0 + 1, entry.1 + world.story().ghosts.len());
+    }
+    for outcome in [Outcome::Succeeded, Outcome::Partial, Outcome::Failed, Outcome::Aborted] {
+        let (runs, _) = reached.get(&format!("{outcome:?}")).copied().unwrap_or_default();
+        assert!(runs >= 5, "{reached:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(300), failure_persistence: None, ..ProptestConfig::default() })]
 

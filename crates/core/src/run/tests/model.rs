@@ -249,7 +249,7 @@ impl Agent {
                 self.phase = if leave { Phase::Leaving { at_ns: now_ns + 100 * MS } } else { Phase::Waiting };
             }
             Phase::Leaving { at_ns } if now_ns >= at_ns => {
-                self.exit = Some((LossReason::Ended("exit code 0".into()), true))
+                self.exit = Some((LossReason::Ended("exit code 0".into()), true));
             }
             _ => {}
         }

@@ -229,7 +229,7 @@ impl World {
                     self.at(self.now_ns + self.run.wake_in_ns(), Happens::Tick);
                 }
             }
-            Happens::Fate(fate) => self.befall(fate),
+            Happens::Fate(fate) => self.befall(&fate),
             Happens::Poll(id) => self.poll(id),
             Happens::Up(id) => self.deliver_up(id),
             Happens::Down(id) => self.deliver_down(id),
@@ -271,8 +271,8 @@ impl World {
             .is_some_and(|peer| peer.alive && peer.connected && peer.partitioned_until_ns <= self.now_ns)
     }
 
-    fn befall(&mut self, fate: Fate) {
-        match fate {
+    fn befall(&mut self, fate: &Fate) {
+        match *fate {
             Fate::Kill(index, how) => self.die(self.present(index), LossReason::Ended(how.into()), false),
             Fate::Cut(index, away_ns) => {
                 let id = self.present(index);
@@ -320,7 +320,7 @@ impl World {
         for (removed, space, start, end) in std::mem::take(&mut peer.agent.touched) {
             let set = self.objects.entry(space).or_default();
             if removed {
-                set.remove(start, end)
+                set.remove(start, end);
             } else {
                 set.insert(start, end);
             }
