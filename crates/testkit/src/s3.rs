@@ -7,8 +7,9 @@
 
 use crate::s3_faults::{Action, Faults};
 pub use crate::s3_faults::{Fault, FaultHandle};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::BoxBody;
 use hyper::body::Incoming;
@@ -18,8 +19,10 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -31,6 +34,9 @@ pub const ACCESS_KEY: &str = "test-access-key";
 pub const SECRET_KEY: &str = "test-secret-key";
 /// The bucket that is there from the start.
 pub const BUCKET: &str = "bench";
+
+/// Size of the pieces in which bodies are sent.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// One request, as the server saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,8 +235,8 @@ async fn answer(
     Ok(response.map(|inner| {
         let inner = inner.map_err(|error| io::Error::other(error.to_string()));
         match body {
-            None => BodyExt::boxed(SyncBody(Mutex::new(Box::pin(inner)))),
-            Some(change) => change.apply(BodyExt::boxed(SyncBody(Mutex::new(Box::pin(inner))))),
+            None => BodyExt::boxed(Whole::new(inner)),
+            Some(change) => change.apply(BodyExt::boxed(Whole::new(inner))),
         }
     }))
 }
@@ -269,22 +275,44 @@ pub(crate) fn error_reply(status: u16, code: &str) -> Response<ReplyBody> {
     response
 }
 
-/// Makes a body `Sync`, which hyper's boxed bodies ask for and `s3s`'s are not.
-struct SyncBody<B>(Mutex<std::pin::Pin<Box<B>>>);
+/// Makes a body `Sync`, which hyper's boxed bodies ask for and `s3s`'s are not, and its pieces large: a file comes in
+/// pieces of 4 KiB, which would make every client pay for 256 wake-ups per MiB that no real server causes.
+struct Whole<B> {
+    inner: Mutex<Pin<Box<B>>>,
+    kept: BytesMut,
+}
 
-impl<B: http_body::Body<Data = Bytes, Error = io::Error>> http_body::Body for SyncBody<B> {
+impl<B: Body<Data = Bytes, Error = io::Error>> Whole<B> {
+    fn new(inner: B) -> Self {
+        Self { inner: Mutex::new(Box::pin(inner)), kept: BytesMut::new() }
+    }
+}
+
+impl<B: Body<Data = Bytes, Error = io::Error>> Body for Whole<B> {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<io::Result<http_body::Frame<Bytes>>>> {
-        let inner = self.get_mut().0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        inner.as_mut().poll_frame(context)
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        let inner = this.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        while this.kept.len() < PIECE_BYTES {
+            match ready!(inner.as_mut().poll_frame(context)) {
+                Some(Ok(frame)) => this.kept.extend_from_slice(&frame.into_data().unwrap_or_default()),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None if this.kept.is_empty() => return Poll::Ready(None),
+                None => break,
+            }
+        }
+        Poll::Ready(Some(Ok(Frame::data(this.kept.split().freeze()))))
     }
 
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).size_hint()
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.inner.lock().unwrap_or_else(PoisonError::into_inner).size_hint();
+        let kept = self.kept.len() as u64;
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + kept);
+        }
+        hint.set_lower(hint.lower() + kept);
+        hint
     }
 }

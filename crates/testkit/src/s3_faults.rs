@@ -299,13 +299,16 @@ impl Body for Changed {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
-        if let Change::Slow { pause, .. } = this.change {
-            let sleep = this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
-            ready!(sleep.as_mut().poll(context));
-            this.sleep = None;
-        }
         let Some(data) = ready!(this.poll_data(context)) else { return Poll::Ready(None) };
         let mut data = data?;
+        if let Change::Slow { pause, .. } = this.change {
+            let sleep = this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+            if sleep.as_mut().poll(context).is_pending() {
+                this.kept = data;
+                return Poll::Pending;
+            }
+            this.sleep = None;
+        }
         match this.change {
             Change::Slow { piece, .. } => this.kept = data.split_off(piece.min(data.len())),
             Change::Cut { after } if this.sent == after => {
