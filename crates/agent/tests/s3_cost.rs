@@ -5,6 +5,8 @@
 //! (a thread per operation, a copy per byte, a sleep that spins) does not. The numbers are printed:
 //! `cargo test --release -p lockstep-agent --test s3_cost -- --nocapture`.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the way to fail")]
+
 mod s3_common;
 
 use lockstep_agent::target::Target;

@@ -1,5 +1,7 @@
 //! Each thing that goes wrong gets its class and a sentence, and nothing is tried again.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the way to fail")]
+
 mod s3_common;
 
 use lockstep_agent::target::Target;
@@ -99,7 +101,7 @@ fn what_is_below_http_has_its_class_too() {
 #[test]
 fn bodies_that_break_stall_or_change_are_found_out() {
     let server = TestS3::start();
-    let plan = plan_with(&server.endpoint(), &[("timeout", "300ms")]);
+    let plan = plan_with(&server.endpoint(), &[("timeout", "1s")]);
     let mut target = target(&plan);
     let object = object(1, "f1", 100_000);
     run(async {
@@ -115,15 +117,15 @@ fn bodies_that_break_stall_or_change_are_found_out() {
         assert!(failure.detail.contains("offset 70000 on on GET of f1"), "{}", failure.detail);
         flip.release();
         // Slower than the limit as a whole, but never silent for so long.
-        let slow = server.fault(Fault::slow_body(10_000, Duration::from_millis(50)).verb("GET"));
+        let slow = server.fault(Fault::slow_body(10_000, Duration::from_millis(120)).verb("GET"));
         let began = Instant::now();
-        assert!(target.get(object, true).await.is_ok());
-        assert!(began.elapsed() > Duration::from_millis(400));
+        target.get(object, true).await.unwrap();
+        assert!(began.elapsed() > Duration::from_secs(1));
         slow.release();
         let stalled = server.fault(Fault::slow_body(10_000, Duration::from_secs(60)).verb("GET"));
         let failure = failed(target.get(object, false).await);
         assert_eq!(failure.class, ErrorClass::Timeout);
-        assert!(failure.detail.contains("no more of the answer's body within 300ms"), "{}", failure.detail);
+        assert!(failure.detail.contains("no more of the answer's body within 1s"), "{}", failure.detail);
         stalled.release();
         let longer = s3_common::object(1, "f1", 99_999);
         let failure = failed(target.get(longer, false).await);

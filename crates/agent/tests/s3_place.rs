@@ -1,5 +1,7 @@
 //! The place of a data set in a bucket: checks, what lies there, the marker, the lock.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the way to fail")]
+
 mod s3_common;
 
 use lockstep_agent::target::place::{Check, Found, Locked, Place};

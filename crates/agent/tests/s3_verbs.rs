@@ -1,5 +1,7 @@
 //! What each operation does on the wire, against a server that counts, and against a server that others wrote.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the way to fail")]
+
 mod s3_common;
 
 use lockstep_agent::clock::now_ns;

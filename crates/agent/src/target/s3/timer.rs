@@ -46,10 +46,9 @@ impl Timer {
         loop {
             let mut ready = timer.readable().await?;
             let mut expirations = [0; 8];
-            match ready.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut expirations)?)) {
-                Ok(result) => return result.map(|_| ()),
-                // Readiness of a wait that was cancelled before: look again.
-                Err(_) => {}
+            // Readiness may be left over from a wait that was given up: then look again.
+            if let Ok(read) = ready.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut expirations)?)) {
+                return read.map(|_| ());
             }
         }
     }
