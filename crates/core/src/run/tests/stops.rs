@@ -83,6 +83,17 @@ fn only_what_was_touched_is_removed_from_a_fresh_place() {
 }
 
 #[test]
+fn nobody_cleans_up_behind_the_back_of_a_writer() {
+    let world = World::new(plan(3, vec![prepare(), puts("write", 100), cleanup()]), 5)
+        .fate(12_000, Fate::Partition(1, 50 * S))
+        .fate(14_000, Fate::Stop(Stop::Graceful))
+        .finish();
+    let facts = &world.view().stages[3].facts;
+    assert_eq!(facts.state, StageState::Done);
+    assert!(facts.planned_start_ns >= Some(62 * S), "{}", world.describe());
+}
+
+#[test]
 fn a_countdown_is_kept() {
     let mut plan = usual(2);
     plan.start.delay = std::time::Duration::from_secs(10);
