@@ -2,7 +2,8 @@
 //! page cannot say something else than the API server does.
 
 use anyhow::{Context, Result, ensure};
-use lockstep_api::resolve::{CLUSTER_ONLY, OPTIONS, OnOneMachine};
+use lockstep_api::resolve::{CLUSTER_ONLY, OnOneMachine};
+use lockstep_core::options::OPTIONS;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,9 +18,10 @@ fn render() -> Result<String> {
     let mut page = INTRODUCTION.to_owned();
     page.push_str("\n## Every field\n\n| field | meaning | default | limits |\n|---|---|---|---|\n");
     rows(&lockstep_api::crd::schema()["properties"]["spec"], "", &mut page)?;
-    page.push_str("\n## Options of s3:// targets\n\n| option | meaning |\n|---|---|\n");
-    for (name, meaning) in OPTIONS {
-        writeln!(page, "| `{name}` | {meaning} |")?;
+    page.push_str("\n## Options of targets\n\n| option | of | meaning | default |\n|---|---|---|---|\n");
+    for option in OPTIONS {
+        let of: Vec<String> = option.schemes.iter().map(|scheme| format!("{scheme:?}").to_lowercase()).collect();
+        writeln!(page, "| `{}` | {} | {} | {} |", option.name, of.join(", "), option.meaning, option.default)?;
     }
     page.push_str(
         "\n## Fields that only a cluster knows\n\nWhat `lockstep run` does about them on one machine:\n\n\

@@ -290,8 +290,10 @@ impl Actor {
             }
             body => {
                 if let Up::Beat(beat) = &body {
-                    let ack = v1::Ack { beat: beat.beat };
-                    link.send(0, Down::Ack(ack));
+                    // An attempt without a seat must end by its orphan grace, which an answer would extend.
+                    if self.run.holds_seat(index, attempt) {
+                        link.send(0, Down::Ack(v1::Ack { beat: beat.beat }));
+                    }
                 } else if !link.inbox.accept(message.seq) {
                     return None;
                 }

@@ -10,6 +10,7 @@ pub mod keys;
 pub mod lease;
 pub mod link;
 pub mod op;
+pub mod options;
 pub mod pacing;
 pub mod plan;
 pub mod problem;

@@ -436,7 +436,6 @@ impl Director {
             let _ = self.events.send(EngineEvent::StageEnded { stage: part.stage, part: Box::new(part) });
         }
         let _ = self.events.send(EngineEvent::Idle);
-        let _ = self.events.send(EngineEvent::Idle);
         self.progress.begin("waiting", 0, clock::now_ns());
     }
 

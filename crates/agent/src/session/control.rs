@@ -24,6 +24,8 @@ use tokio::time::{MissedTickBehavior, interval};
 const TICK: Duration = Duration::from_millis(20);
 /// A gap between two ticks from which on the process itself was stopped.
 const JUMP_NS: u64 = 2_000_000_000;
+/// After a stop of the process: time for a beat to be answered before anybody is judged.
+const SETTLE_NS: u64 = 2_000_000_000;
 /// Orphan grace before the plan says otherwise, nanoseconds.
 const ORPHAN_DEFAULT_NS: u64 = 60_000_000_000;
 /// How long an orphan waits for its I/O to stop.
@@ -58,7 +60,13 @@ struct Control {
     epoch: u64,
     beat: u64,
     unanswered: VecDeque<(u64, u64)>,
+    /// When the last beat that the coordinator answered was sent: the orphan grace counts from here, since the
+    /// coordinator counts from when it answered.
+    answered_ns: u64,
+    /// When anything of the coordinator was read last.
     heard_ns: u64,
+    /// After a stop of this process: not before its sockets were read is anybody judged.
+    judge_from_ns: u64,
     network: NetworkHealth,
     sessions: u64,
     orphaned_ns: Option<u64>,
@@ -82,7 +90,9 @@ impl Control {
             epoch: 0,
             beat: 0,
             unanswered: VecDeque::new(),
+            answered_ns: now_ns(),
             heard_ns: now_ns(),
+            judge_from_ns: 0,
             network: NetworkHealth::default(),
             sessions: 0,
             orphaned_ns: None,
@@ -205,6 +215,7 @@ impl Control {
             if sent < beat {
                 continue;
             }
+            self.answered_ns = sent_ns;
             let rtt_ns = now_ns.saturating_sub(sent_ns);
             let network = &mut self.network;
             network.rtt_min_ns =
@@ -295,12 +306,13 @@ impl Control {
         }
     }
 
-    /// The process was stopped, or its machine slept: silence in it is not the coordinator's.
+    /// The process was stopped, or its machine slept. Its grace is not extended by that, since its index may have been
+    /// given away meanwhile; but what its sockets hold is read first.
     fn on_gap(&mut self, before_ns: u64, now_ns: u64) {
         let gap_ns = now_ns.saturating_sub(before_ns);
         if gap_ns > JUMP_NS {
             tracing::warn!(seconds = gap_ns as f64 / 1e9, "this process was stopped");
-            self.heard_ns = self.heard_ns.saturating_add(gap_ns).min(now_ns);
+            self.judge_from_ns = now_ns + SETTLE_NS;
             self.session.on_pause(before_ns, now_ns);
         }
     }
@@ -312,7 +324,8 @@ impl Control {
             .session
             .plan()
             .map_or(ORPHAN_DEFAULT_NS, |plan| plan.failure.orphan_grace.as_nanos().min(u128::from(u64::MAX)) as u64);
-        if self.orphaned_ns.is_none() && now_ns.saturating_sub(self.heard_ns) > grace_ns {
+        let silent_ns = now_ns.saturating_sub(self.answered_ns);
+        if self.orphaned_ns.is_none() && silent_ns > grace_ns && now_ns >= self.judge_from_ns {
             self.become_orphan("the coordinator was silent for orphanGrace");
         }
         let since_ns = self.orphaned_ns?;

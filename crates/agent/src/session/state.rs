@@ -8,7 +8,7 @@
 //!
 //! Pure: time is an argument, effects are returned. It deliberately knows no sockets and no threads.
 
-use crate::engine::interface::{Command, EngineEvent};
+use crate::engine::interface::{Command, EngineEvent, PLACE_EMPTY, PLACE_MISSING};
 use lockstep_core::plan::Plan;
 use lockstep_core::problem::{Problem, exit};
 use lockstep_core::results::part::{NetworkHealth, Pause, StagePart};
@@ -218,7 +218,8 @@ impl Session {
                 vec![Effect::Say(Says::Fault { stage, problem, fatal })]
             }
             EngineEvent::StageEnded { mut part, .. } => {
-                self.fresh_place |= part.environment.get("place").is_some_and(|found| found == "fresh");
+                let place = part.environment.get("check.place").map(String::as_str);
+                self.fresh_place |= matches!(place, Some(PLACE_MISSING | PLACE_EMPTY));
                 part.network = network.clone();
                 for pause in &self.pauses {
                     let since_start = |at_ns: u64| at_ns.saturating_sub(part.planned_start_ns);
@@ -231,6 +232,8 @@ impl Session {
                 self.parts.push(*part);
                 Vec::new()
             }
+            // Also said when an abort found nothing to stop.
+            EngineEvent::Idle if !self.active => Vec::new(),
             EngineEvent::Idle => {
                 self.active = false;
                 self.submitting = true;

@@ -12,7 +12,6 @@ mod target;
 
 pub use local::{CLUSTER_ONLY, OnOneMachine};
 pub use stages::default_stages;
-pub use target::OPTIONS;
 
 use crate::fault::Fault;
 use crate::labels;

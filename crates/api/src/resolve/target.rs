@@ -6,19 +6,8 @@ use crate::manifest::path;
 use crate::manifest::suggest;
 use crate::spec::target::TargetSpec;
 use crate::spec::words::PageCache;
+use lockstep_core::options::{self, OptionKind};
 use lockstep_core::plan::{Scheme, TargetPlan};
-
-/// Options that a manifest may set, with what they mean. Everything else is refused, so that a secret or a
-/// misspelling cannot hide among them.
-pub const OPTIONS: [(&str, &str); 7] = [
-    ("region", "region of the bucket; default us-east-1"),
-    ("pathStyle", "true or false: bucket in the path instead of the host name; default true with endpoints"),
-    ("allowHttp", "true or false: endpoints without TLS; default true where an endpoint says http"),
-    ("unsignedPayload", "true or false: leave the payload's hash out of the signature; default true"),
-    ("anonymous", "true or false: send no credentials at all; default false"),
-    ("requestTimeout", "limit on one request, a duration; default 30s"),
-    ("connectTimeout", "limit on making a connection, a duration; default 5s"),
-];
 
 /// Parts of keys that name a secret in every dialect.
 const SECRETIVE: [&str; 9] = [
@@ -43,7 +32,6 @@ pub(super) fn resolve(spec: &TargetSpec, findings: &mut Findings) -> Option<Targ
         return None;
     };
     secrets_in_uri(&spec.uri, at, findings);
-    options(spec, findings);
     let location = match scheme {
         "file" => file(rest, findings).map(|path| (Scheme::File, String::new(), path)),
         "s3" => s3(rest, findings).map(|(bucket, prefix)| (Scheme::S3, bucket, prefix)),
@@ -61,6 +49,7 @@ pub(super) fn resolve(spec: &TargetSpec, findings: &mut Findings) -> Option<Targ
         }
     };
     let (scheme, bucket, path) = location?;
+    options(spec, scheme, findings);
     fitting(spec, scheme, findings);
     Some(TargetPlan {
         scheme,
@@ -168,7 +157,7 @@ fn fitting(spec: &TargetSpec, scheme: Scheme, findings: &mut Findings) {
     }
 }
 
-fn options(spec: &TargetSpec, findings: &mut Findings) {
+fn options(spec: &TargetSpec, scheme: Scheme, findings: &mut Findings) {
     for (name, value) in &spec.options {
         let at = path::member("spec.target.options", name);
         let lower = name.to_lowercase();
@@ -177,34 +166,35 @@ fn options(spec: &TargetSpec, findings: &mut Findings) {
                 Fault::new(&at, "looks like a secret, and everybody who may read the run could read it")
                     .hint("put it into a Secret and name that in spec.target.credentials.secretName"),
             );
-        } else if !OPTIONS.iter().any(|(known, _)| known == name) {
-            let names = OPTIONS.map(|(known, _)| known);
-            let fault = Fault::new(&at, "there is no such option");
-            findings.fault(match suggest::closest(name, names.into_iter()) {
+        } else if let Some(option) = options::of(scheme).find(|option| option.name == name) {
+            option_value(&at, option.kind, value, findings);
+        } else {
+            let names: Vec<&str> = options::of(scheme).map(|option| option.name).collect();
+            let fault = Fault::new(&at, "there is no such option for this target");
+            findings.fault(match suggest::closest(name, names.iter().copied()) {
                 Some(close) => fault.hint(format!("did you mean {close}?")),
+                None if names.is_empty() => fault.allowed("none"),
                 None => fault.allowed(names.join(", ")),
             });
-        } else {
-            option_value(&at, name, value, findings);
         }
     }
 }
 
-fn option_value(at: &str, name: &str, value: &str, findings: &mut Findings) {
-    match name {
-        "region" if value.is_empty() => findings.fault(Fault::new(at, "is empty").allowed("e.g. us-east-1")),
-        "region" => {}
-        "requestTimeout" | "connectTimeout" => {
-            if !value.parse::<crate::span::Span>().is_ok_and(|span| !span.0.is_zero()) {
-                let fault = Fault::new(at, format!("`{}` is not a duration", value.escape_debug()));
-                findings.fault(fault.allowed(crate::span::SPAN_ALLOWED));
-            }
+fn option_value(at: &str, kind: OptionKind, value: &str, findings: &mut Findings) {
+    let (fits, allowed) = match kind {
+        OptionKind::Text => (!value.is_empty(), "any text but an empty one".to_owned()),
+        OptionKind::Flag => (matches!(value, "true" | "false"), "\"true\" or \"false\", in quotes".to_owned()),
+        OptionKind::Words(words) => (words.contains(&value), words.join(", ")),
+        OptionKind::Size => {
+            (value.parse::<crate::quantity::ByteSize>().is_ok_and(|size| size.0 > 0), "e.g. 16MiB".to_owned())
         }
-        _ if matches!(value, "true" | "false") => {}
-        _ => {
-            let message = format!("`{}` is neither true nor false", value.escape_debug());
-            findings.fault(Fault::new(at, message).allowed("\"true\" or \"false\", in quotes"));
-        }
+        OptionKind::Duration => (
+            value.parse::<crate::span::Span>().is_ok_and(|span| !span.0.is_zero()),
+            crate::span::SPAN_ALLOWED.to_owned(),
+        ),
+    };
+    if !fits {
+        findings.fault(Fault::new(at, format!("`{}` does not fit", value.escape_debug())).allowed(allowed));
     }
 }
 
