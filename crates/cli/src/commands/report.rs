@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use crate::args::ReportRequest;
-use crate::display::{PROBLEMS_SHOWN, summary};
+use crate::display::{self, summary};
 use crate::output;
 use crate::results::salvage;
 use anyhow::Context as _;
@@ -30,9 +30,7 @@ pub fn report(request: &ReportRequest) -> Outcome {
     } else {
         output::say(&summary::render(&found.report, &request.directory, found.ended));
     }
-    for problem in found.report.problems.iter().take(PROBLEMS_SHOWN) {
-        output::complain(problem);
-    }
+    display::complain(&found.report.problems);
     for note in &found.notes {
         output::note(&format!("note: {note}"));
     }

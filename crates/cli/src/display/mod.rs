@@ -17,6 +17,7 @@ use crate::args::Style;
 use crate::output;
 use lockstep_coordinator::Snapshot;
 use lockstep_core::plan::Plan;
+use lockstep_core::problem::Problem;
 use lockstep_core::results::Report;
 use lockstep_core::run::message::Told;
 use std::path::{Path, PathBuf};
@@ -108,8 +109,17 @@ impl Display {
         if !is_json {
             output::say(&format!("\n{}", summary::render(report, results, true)));
         }
-        for problem in report.problems.iter().take(PROBLEMS_SHOWN) {
+        complain(&report.problems);
+    }
+}
+
+/// Prints problems in full, each once however many agents met it.
+pub fn complain(problems: &[Problem]) {
+    let mut shown: Vec<&Problem> = Vec::new();
+    for problem in problems {
+        if shown.len() < PROBLEMS_SHOWN && !shown.iter().any(|other| other.what == problem.what) {
             output::complain(problem);
+            shown.push(problem);
         }
     }
 }
@@ -136,7 +146,17 @@ pub fn story(told: &Told) -> String {
         0 => format!("agent {index} "),
         _ => format!("agent {index} (attempt {}) ", attempt + 1),
     });
-    let what = &told.what;
-    let reason = if told.reason.is_empty() { String::new() } else { format!(": {}", told.reason) };
-    format!("{}{what}{reason}", who.unwrap_or_default())
+    let mut lines = told.reason.lines();
+    let reason = match (lines.next(), lines.next()) {
+        (None, _) => String::new(),
+        (Some(only), None) => format!(": {only}"),
+        (Some(first), Some(_)) => format!(": {first} …"),
+    };
+    format!("{}{}{reason}", who.unwrap_or_default(), told.what)
+}
+
+/// Whether an event deserves a line beside the lines of stages, which tell of their beginnings and ends themselves.
+#[must_use]
+pub fn is_worth_a_line(told: &Told) -> bool {
+    told.notable && !matches!(told.what, "StageBegins" | "StageOver")
 }

@@ -82,7 +82,7 @@ pub fn progress(plan: &Plan, snapshot: &Snapshot, index: usize) -> Option<Progre
         }
         kind => {
             let unit = if kind.execute().is_some() { "operations" } else { "objects" };
-            let done = leased_done(snapshot, index, view);
+            let done = leased_done(kind, snapshot, index, view);
             let rest = view.total.saturating_sub(done);
             let remaining_ns = (done > 0 && elapsed_ns >= FORETELL_NS)
                 .then(|| (u128::from(rest) * u128::from(elapsed_ns) / u128::from(done)) as u64);
@@ -93,14 +93,16 @@ pub fn progress(plan: &Plan, snapshot: &Snapshot, index: usize) -> Option<Progre
 }
 
 /// Leased work that is done: what was acknowledged, or what the agents say they have done, if that is more. The first
-/// moves once per lease, the second with every heartbeat.
-fn leased_done(snapshot: &Snapshot, index: usize, view: &StageView) -> u64 {
-    let here = snapshot.view.stage == Some(index as u32);
-    let said: u64 = if here {
-        snapshot.view.agents.iter().filter(|agent| agent.in_stage).map(|agent| agent.done).sum()
-    } else {
-        0
+/// moves once per lease, the second with every heartbeat. A heartbeat that still tells of the stage before does not count.
+fn leased_done(kind: &StageKind, snapshot: &Snapshot, index: usize, view: &StageView) -> u64 {
+    let tells_of_this = |what: &str| match kind {
+        StageKind::Prepare { .. } => what == "creating",
+        StageKind::Cleanup { .. } => what == "deleting",
+        StageKind::Preflight | StageKind::Execute(_) => true,
     };
+    let here = snapshot.view.stage == Some(index as u32);
+    let working = snapshot.view.agents.iter().filter(|agent| agent.in_stage && tells_of_this(&agent.what));
+    let said: u64 = if here { working.map(|agent| agent.done).sum() } else { 0 };
     view.done.max(said.min(view.total))
 }
 

@@ -1,6 +1,6 @@
 //! Lines: one every 10 s, and at once on every change of a stage and every notable event. For logs and pipes.
 
-use super::{Scene, picture, story, waiting};
+use super::{Scene, is_worth_a_line, picture, story, waiting};
 use crate::output;
 use lockstep_coordinator::Snapshot;
 use lockstep_core::run::StageState;
@@ -34,7 +34,7 @@ impl Plain {
     /// Prints what is worth a line of its own.
     pub fn told(&mut self, told: &Told, snapshot: &Snapshot) {
         self.refresh(snapshot);
-        if told.notable {
+        if is_worth_a_line(told) {
             output::note(&stamped(told.at_ns.saturating_sub(snapshot.began_ns), &story(told)));
         }
     }

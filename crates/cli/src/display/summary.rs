@@ -30,8 +30,12 @@ pub fn render(report: &Report, results: &Path, ended: bool) -> String {
         ("Interrupted".to_owned(), "Pending".to_owned())
     };
     let doubt = if report.degraded.is_empty() || !ended { "" } else { ", Degraded" };
-    // A verdict of none is not one that anybody asked for.
-    let verdict = if verdict == "None" { "no thresholds".to_owned() } else { verdict };
+    // A verdict of none is shown as the reason for it.
+    let verdict = match (verdict.as_str(), report.thresholds.is_empty()) {
+        ("None", true) => "no thresholds".to_owned(),
+        ("None", false) => "no verdict".to_owned(),
+        _ => verdict,
+    };
     let _ = writeln!(text, " {outcome}{doubt} · {verdict} · results: {}/", results.display());
     text
 }

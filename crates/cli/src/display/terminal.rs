@@ -2,7 +2,7 @@
 //!
 //! The lines' text is [`picture::line`]; the library below only keeps them in place, and cuts them to the width.
 
-use super::{Scene, picture, story};
+use super::{Scene, is_worth_a_line, picture, story};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use lockstep_coordinator::Snapshot;
 use lockstep_core::run::StageState;
@@ -50,7 +50,7 @@ impl Terminal {
 
     /// Shows what is worth a line of its own.
     pub fn told(&self, told: &Told, snapshot: &Snapshot) {
-        if told.notable {
+        if is_worth_a_line(told) {
             self.announce(&format!("   {}", story(told)));
         }
         self.refresh(snapshot);

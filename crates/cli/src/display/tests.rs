@@ -52,6 +52,7 @@ fn in_stage(snapshot: &mut Snapshot, stage: u32, step: Step, done: u64) {
     for agent in &mut snapshot.view.agents {
         agent.state = AgentState::Active(Position::Stage { stage, step });
         (agent.in_stage, agent.done) = (step >= Step::Working, done);
+        agent.what = "creating".to_owned();
     }
 }
 
@@ -69,7 +70,7 @@ fn every_wait_has_a_name() {
     now.view.stages[1].facts.state = StageState::Working;
     assert_eq!(waiting::reason(&now), None);
     now.view.agents[0].state = AgentState::Active(Position::Stage { stage: 1, step: Step::AtBarrier });
-    (now.view.agents[1].what, now.view.agents[1].total) = ("creating".to_owned(), 5_000);
+    now.view.agents[1].total = 5_000;
     let at_barrier = "1 at the barrier, waiting for agents 1, 2, 3 (creating 10 of 5,000)";
     assert_eq!(waiting::reason(&now).as_deref(), Some(at_barrier));
     let was = Position::Stage { stage: 1, step: Step::Working };
@@ -85,6 +86,10 @@ fn leased_work_grows_between_two_leases() {
     now.view.stages[1].facts.planned_start_ns = Some(102 * S);
     (now.view.stages[1].done, now.view.stages[1].total) = (4_000, 20_000);
     in_stage(&mut now, 1, Step::Working, 1_500);
+    now.view.agents[3].what = "checking".to_owned();
+    let acknowledged = picture::progress(&plan, &now, 1).map(|progress| progress.done);
+    assert_eq!(acknowledged, Some(4_500), "an agent that tells of another stage does not count");
+    now.view.agents[3].what = "creating".to_owned();
     let progress = picture::progress(&plan, &now, 1).expect("there is such a stage");
     assert_eq!((progress.done, progress.total, progress.remaining_ns), (6_000, 20_000, Some(4 * S * 14 / 6)));
     now.live[1] = LiveStage {

@@ -60,7 +60,12 @@ pub fn reason(snapshot: &Snapshot) -> Option<String> {
         .iter()
         .filter(|agent| is_live(agent) && !at_step(agent, |step| step == Step::AtBarrier))
         .collect();
-    let first = rest.first()?;
+    let Some(first) = rest.first() else {
+        let work = view.stages.get(stage as usize).map(|stage| stage.total.saturating_sub(stage.done));
+        return work
+            .filter(|work| *work > 0)
+            .map(|work| format!("all {arrived} are at the barrier, {} still to be done", count(work)));
+    };
     let doing = match (first.what.as_str(), first.total) {
         ("", _) => String::new(),
         (what, 0) => format!(" ({what} {})", count(first.done)),

@@ -199,22 +199,23 @@ fn cleans_up(plan: &Plan, snapshot: &Snapshot) -> bool {
     })
 }
 
-/// What stays when cleanup is skipped.
+/// What stays when cleanup is skipped: what a cleanup under way has not removed yet, or what prepare has written.
 fn left(plan: &Plan, snapshot: &Snapshot) -> String {
-    let mut written = 0u64;
-    let mut removed = 0u64;
-    for (stage, (view, live)) in plan.stages.iter().zip(snapshot.view.stages.iter().zip(&snapshot.live)) {
-        match &stage.kind {
-            StageKind::Preflight => {}
-            StageKind::Prepare { .. } => written += view.done.max(live.operations),
-            StageKind::Execute(_) => {}
-            StageKind::Cleanup { .. } => removed += view.done.max(live.operations),
-        }
-    }
-    let stays = written.saturating_sub(removed);
-    let what = match stays {
+    let stages = || plan.stages.iter().zip(&snapshot.view.stages);
+    let rest = stages()
+        .filter(|(stage, view)| matches!(stage.kind, StageKind::Cleanup { .. }) && view.total > 0)
+        .map(|(_, view)| view.total.saturating_sub(view.done))
+        .next_back();
+    let written = || {
+        stages()
+            .filter(|(stage, _)| matches!(stage.kind, StageKind::Prepare { .. }))
+            .map(|(_, view)| view.done)
+            .sum()
+    };
+    let what = match rest.unwrap_or_else(written) {
         0 => "what stages have put, if anything, stays".to_owned(),
-        stays => format!("about {} objects of prepare, and what stages have put, stay", count(stays)),
+        stays if rest.is_some() => format!("about {} objects stay", count(stays)),
+        stays => format!("{} objects of prepare, and what stages have put, stay", count(stays)),
     };
     format!(
         "skipping cleanup: {what} under {}; another run with `existing: FillGaps` goes on from there, one that ends \
