@@ -99,6 +99,8 @@ pub struct Director {
     pub(super) progress: Arc<Progress>,
     pub(super) active: Option<Active>,
     serial: u64,
+    /// Last stage that ended here.
+    pub(super) ended: Option<u32>,
     /// Leases that came before their stage was staged.
     early_leases: Vec<Lease>,
     /// Stages that get no more leases.
@@ -131,6 +133,7 @@ impl Director {
             progress,
             active: None,
             serial: 0,
+            ended: None,
             early_leases: Vec::new(),
             drained: BTreeSet::new(),
             split,
@@ -356,7 +359,10 @@ impl Director {
             }
             return;
         }
-        let over = self.active.as_ref().is_some_and(|active| lease.stage < active.stage);
+        let over = match &self.active {
+            Some(active) => lease.stage < active.stage,
+            None => self.ended.is_some_and(|ended| lease.stage <= ended),
+        };
         if over {
             // Its stage is over: nothing of it was done.
             let refused = LeaseDone { id: lease.id, ..LeaseDone::default() };

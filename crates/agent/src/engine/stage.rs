@@ -432,7 +432,9 @@ impl Director {
     /// Hands in the parts; nothing is under way any more.
     pub(super) fn end_stage(&mut self) {
         let Some(active) = self.active.take() else { return };
+        self.ended = Some(active.stage);
         for part in parts::parts(self, &active) {
+            self.ended = self.ended.max(Some(part.stage));
             let _ = self.events.send(EngineEvent::StageEnded { stage: part.stage, part: Box::new(part) });
         }
         let _ = self.events.send(EngineEvent::Idle);

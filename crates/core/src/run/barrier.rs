@@ -121,7 +121,7 @@ impl Run {
         missing == 0 || (timed_out && quorum)
     }
 
-    fn is_window_over(&self, current: &Current, now_ns: u64) -> bool {
+    pub(super) fn is_window_over(&self, current: &Current, now_ns: u64) -> bool {
         let Start::Going { at_ns } = current.start else { return false };
         let lengths: Option<u64> = (current.first..=current.last).map(|stage| self.window_ns(stage)).sum();
         lengths.is_some_and(|length_ns| now_ns >= at_ns + length_ns)

@@ -167,7 +167,7 @@ impl Run {
     }
 
     fn advance_stage(&mut self, current: &Current, now_ns: u64) -> bool {
-        self.grant_leases(current);
+        self.grant_leases(current, now_ns);
         let Start::Going { at_ns } = current.start else {
             if self.live() == 0 {
                 self.fail(self.nobody_left(current.first), now_ns);

@@ -154,11 +154,19 @@ impl Pool {
         self.changed = self.changed.saturating_add(report.changed);
         self.unchanged = self.unchanged.saturating_add(report.unchanged);
         self.bytes = self.bytes.saturating_add(report.bytes);
-        let size = lease.end - lease.start;
-        let wanted = u128::from(size) * u128::from(LEASE_TARGET_NS) / u128::from(report.took_ns.max(1_000));
+        self.learn_speed(holder, lease.end - lease.start, rest.len(), report.took_ns);
+        true
+    }
+
+    /// Sizes the next lease by how fast this one went. One that was hardly begun says nothing.
+    fn learn_speed(&mut self, holder: Holder, size: u64, left: u64, took_ns: u64) {
+        let did = size - left;
+        if did == 0 || took_ns == 0 {
+            return;
+        }
+        let wanted = u128::from(did) * u128::from(LEASE_TARGET_NS) / u128::from(took_ns.max(1_000));
         let bounded = wanted.min(u128::from(size.saturating_mul(LEASE_GROWTH_MAX))).max(1) as u64;
         self.next_size.insert(holder.0, bounded);
-        true
     }
 
     /// Takes back what `holder`, which is given up, holds. It is free again, but for put ranges: what was given for

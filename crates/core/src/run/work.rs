@@ -44,7 +44,12 @@ fn spaces(plan: &Plan) -> impl Iterator<Item = Option<u32>> {
 
 impl Run {
     /// Gives work to everybody who has less than two leases in hand; returns whether anybody got some.
-    pub(super) fn grant_leases(&mut self, current: &Current) -> bool {
+    pub(super) fn grant_leases(&mut self, current: &Current, now_ns: u64) -> bool {
+        // What an agent gives back at the end of its window is not given out again: nobody would use it, and
+        // cleanup would look for what puts may have made of it.
+        if self.is_window_over(current, now_ns) {
+            return false;
+        }
         let live = self.live();
         let orphaned = self.orphaned_spaces(current);
         let mut granted = false;
