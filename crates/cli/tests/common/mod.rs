@@ -3,7 +3,8 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use lockstep_core::results::Report;
-use lockstep_testkit::process::{Dir, Running, children_of, signal, wait_until};
+use lockstep_core::results::part::StagePart;
+use lockstep_testkit::process::{Dir, Ended, Running, children_of, signal, wait_until};
 use rustix::process::{Pid, Signal};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -123,4 +124,24 @@ pub fn data_files(path: &Path) -> u64 {
 pub fn wait_for_files(run: &mut Running, path: &Path, at_least: u64) {
     let reached = wait_until(LONG, || data_files(path) >= at_least || !run.is_running());
     assert!(reached && data_files(path) >= at_least, "the run ended early:\n{}{}", run.stdout(), run.stderr());
+}
+
+/// Runs a manifest to its end, quietly, which must come within [`LONG`]; `more` are further arguments.
+#[track_caller]
+pub fn run_quietly(dir: &Dir, manifest: &str, more: &[&str]) -> Ended {
+    dir.write("run.yaml", manifest);
+    dir.command().args(["run", "--quiet", "-f", "run.yaml"]).args(more).run(LONG)
+}
+
+/// Every part that was handed in, by stage, agent and attempt.
+#[track_caller]
+pub fn parts_in(results: &Path) -> Vec<StagePart> {
+    let entries = std::fs::read_dir(results.join("parts")).expect("a run keeps its parts");
+    let read = |path: PathBuf| {
+        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        StagePart::from_bytes(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let mut parts: Vec<_> = entries.flatten().map(|entry| read(entry.path())).collect();
+    parts.sort_by_key(|part| (part.stage, part.agent, part.attempt));
+    parts
 }
