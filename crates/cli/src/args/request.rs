@@ -80,6 +80,8 @@ pub enum Style {
     Json,
     /// Nothing before the results.
     Quiet,
+    /// Nothing but problems; no option asks for it.
+    Silent,
 }
 
 /// What the process finds around itself.

@@ -47,8 +47,10 @@ pub enum Display {
     Plain(plain::Plain),
     /// JSON objects.
     Json(json::Json),
-    /// Nothing.
+    /// Nothing before the tables.
     Quiet,
+    /// Not even tables.
+    Silent,
 }
 
 impl Display {
@@ -65,6 +67,7 @@ impl Display {
             Style::Plain => Self::Plain(plain::Plain::new(scene)),
             Style::Json => Self::Json(json::Json::begin(scene, notes)),
             Style::Quiet => Self::Quiet,
+            Style::Silent => Self::Silent,
         }
     }
 
@@ -74,7 +77,7 @@ impl Display {
             Self::Terminal(terminal) => terminal.refresh(snapshot),
             Self::Plain(plain) => plain.refresh(snapshot),
             Self::Json(json) => json.refresh(snapshot),
-            Self::Quiet => {}
+            Self::Quiet | Self::Silent => {}
         }
     }
 
@@ -84,7 +87,7 @@ impl Display {
             Self::Terminal(terminal) => terminal.told(told, snapshot),
             Self::Plain(plain) => plain.told(told, snapshot),
             Self::Json(json) => json.told(told, snapshot),
-            Self::Quiet => {}
+            Self::Quiet | Self::Silent => {}
         }
     }
 
@@ -93,20 +96,20 @@ impl Display {
         match self {
             Self::Terminal(terminal) => terminal.announce(text),
             Self::Json(json) => json.announce(text),
-            Self::Plain(_) | Self::Quiet => output::note(text),
+            Self::Plain(_) | Self::Quiet | Self::Silent => output::note(text),
         }
     }
 
     /// The run is over: the last picture, the tables, the problems; what ended the run comes first.
     pub fn end(self, last: &Snapshot, report: &Report, results: &Path) {
-        let is_json = matches!(self, Self::Json(_));
+        let has_tables = !matches!(self, Self::Json(_) | Self::Silent);
         match self {
             Self::Terminal(terminal) => terminal.end(last),
             Self::Plain(plain) => plain.end(last),
             Self::Json(json) => json.end(report, results),
-            Self::Quiet => {}
+            Self::Quiet | Self::Silent => {}
         }
-        if !is_json {
+        if has_tables {
             output::say(&format!("\n{}", summary::render(report, results, true)));
         }
         complain(&report.problems);

@@ -126,6 +126,13 @@ fn cells(name: &str, row: &OpReport) -> Vec<String> {
 fn notes(stage: &StageReport) -> Vec<String> {
     let mut notes = Vec::new();
     notes.extend(memory::note_of(&stage.environment).map(str::to_owned));
+    // The lock of a run that was killed is no error, but nobody should have to wonder.
+    let locks = stage.environment.iter().filter(|row| row.key == "check.lock");
+    notes.extend(
+        locks
+            .filter(|row| row.value.starts_with("taken over"))
+            .map(|row| format!("the place's lock was {}", row.value)),
+    );
     for row in &stage.operations {
         if !row.errors.is_empty() {
             let name = row.op.map_or("all", |op| op.name());

@@ -73,7 +73,7 @@ pub fn probe(request: &ValidateRequest, manifest: &Manifest) -> Result<u8, Box<P
     artefacts::begin(&directory, &plan, "", &started).map_err(|error| unwritable(&path, &error.into()))?;
     let uri = plan.target.uri.clone();
     let code =
-        Prepared { plan, notes: Vec::new(), style: Style::Quiet, agent, directory, started }.execute()?;
+        Prepared { plan, notes: Vec::new(), style: Style::Silent, agent, directory, started }.execute()?;
     if code == exit::SUCCEEDED {
         output::say(&format!("✔ {uri} passed preflight; nothing was measured"));
         // What it left is of no use to anybody; a temporary directory that stays harms nobody.

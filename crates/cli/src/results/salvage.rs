@@ -91,15 +91,16 @@ pub fn interim(plan: &Arc<Plan>, view: Option<RunView>, parts: Vec<StagePart>, s
     let mut report = build(&end, &times, env!("CARGO_PKG_VERSION"));
     report.verdict = Verdict::Pending;
     report.exit_code = exit::STAGE_FAILED;
-    if !known {
-        for stage in &mut report.stages {
-            let state = match stage.agents.len() {
-                0 => "Unknown",
-                _ if stage.agents_complete >= stage.agents_planned => "Done",
-                _ => "Interrupted",
-            };
-            state.clone_into(&mut stage.state);
-        }
+    for stage in &mut report.stages {
+        let complete = !stage.agents.is_empty() && stage.agents_complete >= stage.agents_planned;
+        let state = match stage.state.as_str() {
+            // A view may be a moment older than the last part.
+            "Waiting" | "Starting" | "Working" if complete => "Done",
+            _ if known => continue,
+            _ if stage.agents.is_empty() => "Unknown",
+            _ => "Interrupted",
+        };
+        state.clone_into(&mut stage.state);
     }
     memory::annotate(&mut report, plan, &preview::bytes(plan), memory::total_bytes());
     report
@@ -134,7 +135,9 @@ fn adopt_facts(report: &mut Report, last: Report) {
     report.degraded = last.degraded;
     report.problems = last.problems;
     for (stage, known) in report.stages.iter_mut().zip(last.stages) {
-        if known.agents.len() == stage.agents.len() {
+        if known.agents.len() == stage.agents.len()
+            && matches!(known.state.as_str(), "Done" | "Failed" | "Skipped")
+        {
             stage.state = known.state;
         }
         stage.start = known.start;
@@ -154,4 +157,57 @@ fn bounded(path: &Path, limit: u64) -> anyhow::Result<Vec<u8>> {
         bail!("{} is larger than {limit} bytes", path.display());
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::{ResultsDirectory, artefacts, store::PartStore};
+    use lockstep_coordinator::ResultStore as _;
+
+    const YAML: &str = "
+apiVersion: lockstep.dev/v1alpha1
+kind: BenchmarkRun
+metadata: {name: x}
+spec:
+  agents: {replicas: 2}
+  target: {uri: 'file:///tmp/x'}
+  dataset: {objects: 10, size: {fixed: 4Ki}}
+";
+
+    #[test]
+    fn what_was_handed_in_before_a_crash_is_read_back() {
+        let parent = tempfile::tempdir().expect("temporary directory");
+        let directory = ResultsDirectory::create(parent.path(), "x", "t", "uid0").expect("creates");
+        let manifest = lockstep_api::load(YAML.as_bytes(), &[]).expect("loads");
+        let options = lockstep_api::ResolveOptions { local: true, ..Default::default() };
+        let plan = Arc::new(manifest.resolve(&options).expect("makes sense").plan);
+        artefacts::begin(&directory, &plan, YAML, "2026-01-01T00:00:00Z").expect("writes");
+        let store = PartStore::new(directory.clone(), Arc::clone(&plan));
+        let hand_in = |stage, agent| {
+            let mut part = StagePart::new(stage, agent, 0);
+            part.ranges_done = vec![(u64::from(agent) * 5, u64::from(agent) * 5 + 5)];
+            store.persist(&part, &part.to_bytes().expect("encodes")).expect("writes");
+        };
+        hand_in(1, 0);
+        hand_in(1, 1);
+        let view = Run::new(Arc::clone(&plan), false, 0).view();
+        artefacts::stage_over(&directory, &plan, view, "2026-01-01T00:00:00Z").expect("writes");
+        hand_in(2, 1);
+        std::fs::write(directory.path().join(PARTS).join("torn.part"), b"{").expect("writes");
+
+        let found = read(directory.path()).expect("reads");
+        assert!(!found.ended && found.report.degraded.contains(&NO_END.to_owned()));
+        let states: Vec<&str> = found.report.stages.iter().map(|stage| stage.state.as_str()).collect();
+        assert_eq!(states, ["Unknown", "Done", "Interrupted", "Unknown"]);
+        assert_eq!(found.report.dataset.as_ref().map(|ledger| ledger.done), Some(10));
+        assert_eq!(found.report.run.started, "2026-01-01T00:00:00Z");
+        assert!(found.notes.len() == 1 && found.notes[0].contains("torn.part"), "{:?}", found.notes);
+    }
+
+    #[test]
+    fn a_directory_of_something_else_is_no_result() {
+        let parent = tempfile::tempdir().expect("temporary directory");
+        assert!(read(parent.path()).is_err());
+    }
 }

@@ -145,3 +145,10 @@ pub fn parts_in(results: &Path) -> Vec<StagePart> {
     parts.sort_by_key(|part| (part.stage, part.agent, part.attempt));
     parts
 }
+
+/// Panics unless this is a failure in four parts: what failed, its cause, and what is likely or comes next.
+#[track_caller]
+pub fn expect_problem(stderr: &str) {
+    let has = |part: &str| stderr.lines().any(|line| line.starts_with(part) && line.len() > part.len());
+    assert!(has("✖ ") && has("  cause      ") && (has("  likely     ") || has("  next       ")), "{stderr}");
+}
