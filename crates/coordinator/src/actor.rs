@@ -115,7 +115,7 @@ impl Actor {
         let began_ns = monotonic_ns();
         let run = Run::new(plan.clone(), spin, began_ns);
         let live = Live::new(plan.stages.len());
-        let first = Snapshot { at_ns: began_ns, began_ns, view: run.view(), live: live.stages(&[]) };
+        let first = Snapshot { at_ns: began_ns, began_ns, view: run.view(), live: live.stages(&[], began_ns) };
         let (snapshots, watcher) = watch::channel(Arc::new(first));
         let actor = Self {
             plan,
@@ -194,7 +194,7 @@ impl Actor {
         let working: Vec<u32> =
             view.agents.iter().filter(|agent| agent.in_stage).map(|agent| agent.index).collect();
         let snapshot =
-            Snapshot { at_ns: now_ns, began_ns: self.began_ns, live: self.live.stages(&working), view };
+            Snapshot { at_ns: now_ns, began_ns: self.began_ns, live: self.live.stages(&working, now_ns), view };
         self.snapshots.send_replace(Arc::new(snapshot));
     }
 
@@ -349,10 +349,15 @@ impl Actor {
 
     /// What a lost attempt reported is all that there will be of it, and becomes its result.
     async fn give_up(&mut self, index: u32, attempt: u32, stage: Option<u32>, reason: &str) {
-        for part in self.live.lost_parts(index, attempt, stage, reason, &self.run.view(), monotonic_ns()) {
+        for mut part in self.live.lost_parts(index, attempt, stage, reason, &self.run.view(), monotonic_ns()) {
             let key = (part.stage, index, attempt);
             if self.parts.contains_key(&key) {
                 continue;
+            }
+            // What it finished was acknowledged, lease by lease, and will not be done again.
+            if let Some(finished) = self.run.finished_by(part.stage, (index, attempt)) {
+                part.ranges_done = finished.done.ranges().to_vec();
+                (part.created, part.existed) = (finished.changed, finished.unchanged);
             }
             let store = self.store.clone();
             let written = tokio::task::spawn_blocking(move || {

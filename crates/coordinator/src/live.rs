@@ -10,6 +10,9 @@ use lockstep_core::results::series::Series;
 use lockstep_core::run::view::RunView;
 use std::collections::{BTreeMap, HashMap};
 
+/// How long a rate is shown that nothing renews, nanoseconds.
+const STALE_NS: u64 = 3_000_000_000;
+
 /// One attempt of one agent in one stage.
 type Key = (u32, u32, u32);
 
@@ -67,16 +70,17 @@ impl Live {
     }
 
     /// What stands in the live view; `working`: the agents that are in the stage under way.
-    pub(crate) fn stages(&self, working: &[u32]) -> Vec<LiveStage> {
-        (0..self.stages.len()).map(|stage| self.stage(stage, working)).collect()
+    pub(crate) fn stages(&self, working: &[u32], now_ns: u64) -> Vec<LiveStage> {
+        (0..self.stages.len()).map(|stage| self.stage(stage, working, now_ns)).collect()
     }
 
-    fn stage(&self, stage: usize, working: &[u32]) -> LiveStage {
+    fn stage(&self, stage: usize, working: &[u32], now_ns: u64) -> LiveStage {
         let (operations, bytes, errors) = self.totals[stage];
         let of_stage = self.reported.iter().filter(|((at, ..), _)| *at as usize == stage);
         let active = of_stage.filter(|((_, index, _), reported)| !reported.settled && working.contains(index));
-        let common = active.map(|(_, reported)| reported.last_second).min();
-        let second = common.or_else(|| self.stages[stage].iter().last().map(|(second, _)| second));
+        // What was reported long ago is no rate of now: workers hang, or the network does.
+        let recent = active.filter(|(_, reported)| now_ns.saturating_sub(reported.heard_ns) < STALE_NS);
+        let second = recent.map(|(_, reported)| reported.last_second).min();
         let row = second.and_then(|second| self.stages[stage].row(second)).map(|row| row.overall());
         let quantile = |q| row.as_ref().and_then(|row| row.response.as_ref()).and_then(|h| h.value_at_quantile(q));
         LiveStage {

@@ -142,7 +142,8 @@ fn client(director: &Director, part: &StagePart, used: &Usage, rss_max: u64) -> 
     let client_bound = if held_back >= THROTTLED_PERCENT {
         Some(format!("the cgroup's CPU limit held the agent back for {held_back} % of its time"))
     } else if busy >= BUSY_PERCENT {
-        Some(format!("the agent used {busy} % of its {milli_cores} thousandths of a core"))
+        let cores = milli_cores as f64 / 1000.0;
+        Some(format!("the agent used {busy} % of the {cores} cores that it may use"))
     } else if lag_ns >= LAG_MEAN_NS && part.lateness.pacing_lag_max_ns < u64::MAX && busy >= BUSY_PERCENT / 2
     {
         Some(format!("operations started {} µs after their intended start on average", lag_ns / 1000))
