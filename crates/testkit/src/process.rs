@@ -71,10 +71,11 @@ impl Captured {
         String::from_utf8_lossy(&self.text.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 
-    /// Everything, once the pipe is closed; a grandchild that keeps it open is waited for at most a second.
+    /// Everything, once the pipe is closed; a grandchild that keeps it open is waited for at most 5 s: on a
+    /// busy machine what was written last takes its time.
     fn all(&mut self) -> String {
         if let Some(reader) = self.reader.take() {
-            let limit = Instant::now() + Duration::from_secs(1);
+            let limit = Instant::now() + Duration::from_secs(5);
             while !reader.is_finished() && Instant::now() < limit {
                 std::thread::sleep(Duration::from_millis(1));
             }

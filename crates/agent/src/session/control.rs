@@ -238,6 +238,8 @@ impl Control {
                     };
                     self.carry_out(effects);
                 }
+                // An engine that could not be started has nothing to finish.
+                Effect::Tell(Command::Finish) if self.engine.is_none() => self.left = true,
                 Effect::Tell(command) => self.tell_engine(command),
                 Effect::Say(says) => self.say(says),
                 Effect::Report(interval) => {

@@ -145,8 +145,18 @@ impl FilePlace {
                 .class(ErrorClass::NotFound)
                 .likely("the parent directory is missing, or its file system is not mounted")
                 .next(format!("mkdir -p {}", path.parent().unwrap_or(path).display())),
-            Some(errno) => problem.class(super::file::class_of(errno)),
-            None => problem,
+            Some(Errno::NOTDIR) => problem
+                .class(super::file::class_of(Errno::NOTDIR))
+                .likely("a file lies where a directory should be")
+                .next("name a directory in target.uri, or a new last component: it will be created"),
+            Some(errno @ (Errno::NOSPC | Errno::DQUOT)) => problem
+                .class(super::file::class_of(errno))
+                .likely("the file system is full, or the user's quota is")
+                .next(format!("df -h {0}; df -i {0}", path.parent().unwrap_or(path).display())),
+            Some(errno) => problem
+                .class(super::file::class_of(errno))
+                .next(format!("look at {}", path.parent().unwrap_or(path).display())),
+            None => problem.next(format!("look at {}", path.parent().unwrap_or(path).display())),
         }
     }
 
@@ -188,6 +198,31 @@ fn names_in(path: &Path) -> io::Result<Vec<String>> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// Writes a file as a whole: beside its place, synced, renamed.
+fn replace(temporary: &Path, at: &Path, document: &[u8]) -> io::Result<()> {
+    let mut file = File::create(temporary)?;
+    file.write_all(document)?;
+    file.sync_all()?;
+    fs::rename(temporary, at)
+}
+
+/// Writes over a document in one call, with spaces up to the old one's length, so that no moment shows a mixture
+/// that does not parse.
+fn overwrite(at: &Path, mut document: String) -> io::Result<()> {
+    let mut file = File::options().write(true).open(at)?;
+    let old = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    let len = document.len() as u64;
+    document.extend(std::iter::repeat_n(' ', old.min(1 << 20).saturating_sub(document.len())));
+    file.write_all(document.as_bytes())?;
+    file.set_len(len)?;
+    file.sync_all()
+}
+
+fn is_full(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::NOSPC | Errno::DQUOT))
 }
 
 fn seconds_since_1970() -> u64 {
@@ -285,11 +320,13 @@ impl Place for FilePlace {
         let at = self.path.join(MARKER_NAME);
         let temporary = self.path.join(format!("{MARKER_NAME}.new"));
         let write = || -> io::Result<()> {
-            let mut file = File::create(&temporary)?;
-            file.write_all(marker.to_json()?.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, &at)?;
-            File::open(&self.path)?.sync_all()
+            let document = marker.to_json()?;
+            let replaced = replace(&temporary, &at, document.as_bytes()).or_else(|error| {
+                let _ = fs::remove_file(&temporary);
+                // On a full disk the old one's block can still be written to: else nothing could ever be cleaned up.
+                if is_full(&error) { overwrite(&at, document) } else { Err(error) }
+            });
+            replaced.and_then(|()| File::open(&self.path)?.sync_all())
         };
         write().map_err(|error| self.refused("cannot be written", &at, &error))
     }

@@ -13,7 +13,7 @@ use super::stage::{
 use super::totals::Totals;
 use crate::op::{ErrorClass, Op, SizeClass};
 use crate::problem::Problem;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most problems that a stage shows.
 pub const MAX_STAGE_PROBLEMS: usize = 64;
@@ -37,7 +37,8 @@ pub fn merge_stage(facts: &StageFacts, parts: &[StagePart], live: Option<&Series
         state: facts.state.clone(),
         discard: facts.discard,
         agents_planned: facts.agents_planned,
-        agents_complete: complete().count() as u32,
+        // Of an agent that was replaced, two attempts may have done all that was asked of each.
+        agents_complete: complete().map(|part| part.agent).collect::<BTreeSet<_>>().len() as u32,
         start: StartReport {
             planned: facts.planned_start.clone(),
             skew_micros: spread_micros(complete().filter_map(|part| part.released_coordinator_ns)),

@@ -287,6 +287,12 @@ impl Run {
         seat.is_some_and(|seat| seat.attempt == attempt && !seat.state.is_terminal())
     }
 
+    /// What an attempt said of the leases of a stage that it finished: the data set's ledger of one that was lost.
+    #[must_use]
+    pub fn finished_by(&self, stage: u32, holder: pool::Holder) -> Option<&pool::Finished> {
+        self.pools.get(&stage)?.finished_by(holder)
+    }
+
     fn seat_of(&mut self, index: u32, attempt: u32) -> Option<&mut Seat> {
         self.seats.get_mut(index as usize).filter(|seat| seat.attempt == attempt && !seat.state.is_terminal())
     }

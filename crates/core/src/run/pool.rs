@@ -18,6 +18,17 @@ pub const LEASES_IN_HAND: usize = 2;
 /// Who holds a lease: index and attempt.
 pub type Holder = (u32, u32);
 
+/// What one holder said of the leases that it finished.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// Objects that are done.
+    pub done: RangeSet,
+    /// Objects that it wrote or deleted.
+    pub changed: u64,
+    /// Objects that already were as they should be.
+    pub unchanged: u64,
+}
+
 /// The pool of one stage, or the put ranges of one run.
 #[derive(Clone, Debug)]
 pub struct Pool {
@@ -26,6 +37,7 @@ pub struct Pool {
     open: BTreeMap<u64, (Holder, Lease)>,
     done: BTreeMap<Option<u32>, RangeSet>,
     given: BTreeMap<Option<u32>, RangeSet>,
+    finished: BTreeMap<Holder, Finished>,
     next_size: BTreeMap<u32, u64>,
     first_size: u64,
     align: u64,
@@ -53,6 +65,7 @@ impl Pool {
             open: BTreeMap::new(),
             done: BTreeMap::new(),
             given: BTreeMap::new(),
+            finished: BTreeMap::new(),
             next_size: BTreeMap::new(),
             first_size: first_size.max(1),
             align: align.max(1),
@@ -87,6 +100,13 @@ impl Pool {
     #[must_use]
     pub fn touched(&self) -> BTreeMap<Option<u32>, RangeSet> {
         self.given.clone()
+    }
+
+    /// What `holder` said of the leases that it finished: exact also when it is lost before it hands in its result.
+    /// Kept for objects of the data set; put ranges are no part of it.
+    #[must_use]
+    pub fn finished_by(&self, holder: Holder) -> Option<&Finished> {
+        self.finished.get(&holder)
     }
 
     /// Whether nothing is free and nothing is open.
@@ -143,6 +163,14 @@ impl Pool {
             let (start, end) = (start.max(lease.start), end.min(lease.end));
             done.insert(start, end);
             rest.remove(start, end);
+        }
+        if matches!(lease.kind, LeaseKind::Prepare | LeaseKind::Cleanup) {
+            let finished = self.finished.entry(holder).or_default();
+            for &(start, end) in &report.done {
+                finished.done.insert(start.max(lease.start), end.min(lease.end));
+            }
+            finished.changed = finished.changed.saturating_add(report.changed);
+            finished.unchanged = finished.unchanged.saturating_add(report.unchanged);
         }
         if lease.kind == LeaseKind::Put {
             for &(start, end) in rest.ranges() {
@@ -216,6 +244,20 @@ mod tests {
             took_ns: 1_000_000,
             ..LeaseDone::default()
         }
+    }
+
+    #[test]
+    fn what_a_lost_holder_finished_stays_known() {
+        let (lost, other) = ((1, 0), (2, 0));
+        let mut pool = pool(100);
+        let lease = pool.lease(lost, 1, 1, 1, &[]).expect("work");
+        assert!(pool.finish(lost, &whole(&lease)));
+        pool.lease(lost, 2, 1, 1, &[]).expect("more work");
+        pool.take_back(lost);
+        let finished = pool.finished_by(lost).expect("it finished something");
+        assert_eq!(finished.done, RangeSet::of(lease.start, lease.end));
+        assert_eq!((finished.changed, finished.unchanged), (lease.end - lease.start, 0));
+        assert_eq!(pool.finished_by(other), None);
     }
 
     proptest! {
