@@ -94,7 +94,10 @@ fn what_is_wrong_with_a_field_is_named_with_its_place_and_what_is_allowed() {
 #[test]
 fn weights_that_sum_to_zero_are_refused() {
     let dir = dir();
-    dir.write("run.yaml", manifest(&dir).replace("weight: 70", "weight: 0").replace("weight: 30", "weight: 0"));
+    dir.write(
+        "run.yaml",
+        manifest(&dir).replace("weight: 70", "weight: 0").replace("weight: 30", "weight: 0"),
+    );
     expect_refused(&dir, "weights", &["spec.stages[1].execute.operations", "all weights are zero"]);
 }
 
@@ -117,7 +120,8 @@ fn what_is_no_manifest_is_refused_quickly_whatever_it_is() {
         text
     };
     let sample = manifest(&dir());
-    let large = format!("{sample}{}", "# a line of a log that somebody appended by mistake\n".repeat(1_000_000));
+    let large =
+        format!("{sample}{}", "# a line of a log that somebody appended by mistake\n".repeat(1_000_000));
     assert!(large.len() > 50_000_000);
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("50 MB", large.into_bytes(), "too large"),
