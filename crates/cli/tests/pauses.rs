@@ -5,7 +5,8 @@
 mod lab;
 
 use lab::{
-    Front, Lab, SOON, agents_of, alone, assert_every_second, assert_exact, on_s3, resident_bytes, stage, told_at_ms,
+    Front, Lab, SOON, agents_of, alone, assert_every_second, assert_exact, on_s3, resident_bytes, stage,
+    told_at_ms,
 };
 use lockstep_testkit::process::{Running, signal, wait_until};
 use lockstep_testkit::proxy::{Network, Proxy};
@@ -49,9 +50,13 @@ fn an_agent_stopped_for_20_s_is_missed_and_not_lost() {
     let away = told_at_ms(&report, Some(1), "Disconnected", "").expect("Disconnected");
     let back = told_at_ms(&report, Some(1), "Working", "heard again").expect("heard again");
     let degraded = report["degraded"].to_string();
-    assert!(degraded.contains("agent 1 was disconnected") && degraded.contains("was stopped for"), "{degraded}");
+    assert!(
+        degraded.contains("agent 1 was disconnected") && degraded.contains("was stopped for"),
+        "{degraded}"
+    );
     let pauses = stage(&report, "mixed")["agents"][1]["pauses"].clone();
-    let length_ns = pauses[0]["toNs"].as_u64().expect("a pause") - pauses[0]["fromNs"].as_u64().expect("a pause");
+    let length_ns =
+        pauses[0]["toNs"].as_u64().expect("a pause") - pauses[0]["fromNs"].as_u64().expect("a pause");
     println!("agent stopped: {total} operations, away from {away} to {back} ms, pause of {length_ns} ns");
     assert!((19_500_000_000..22_000_000_000).contains(&length_ns), "{pauses:#}");
 }
@@ -120,7 +125,10 @@ fn a_target_that_hangs_and_reports_that_nobody_reads_delay_no_heartbeat() {
         assert!(gaps[agent] <= 3_000_000_000, "agent {agent} was not answered for {} ns", gaps[agent]);
         assert!(grown[agent] <= 8 << 10, "agent {agent} grew by {} KiB", grown[agent]);
         assert!(told_at_ms(&report, Some(agent as u32), "Stalled", "").is_some(), "agent {agent}");
-        assert!(told_at_ms(&report, Some(agent as u32), "Working", "moves again after").is_some(), "agent {agent}");
+        assert!(
+            told_at_ms(&report, Some(agent as u32), "Working", "moves again after").is_some(),
+            "agent {agent}"
+        );
         assert_eq!(told_at_ms(&report, Some(agent as u32), "Disconnected", ""), None, "agent {agent}");
     }
 }

@@ -122,7 +122,8 @@ fn fitting(spec: &TargetSpec, scheme: Scheme, findings: &mut Findings) {
         }
     };
     refuse(!spec.endpoints.is_empty() && scheme != Scheme::S3, "endpoints", "s3://");
-    refuse(!spec.options.is_empty() && scheme != Scheme::S3, "options", "s3://");
+    let no_options = options::of(scheme).next().is_none();
+    refuse(!spec.options.is_empty() && no_options, "options", "s3://, mem:// or null://");
     refuse(spec.credentials.is_some() && scheme != Scheme::S3, "credentials", "s3://");
     refuse(spec.volume.is_some() && scheme != Scheme::File, "volume", "file://");
     refuse(spec.page_cache == PageCache::Drop && scheme != Scheme::File, "pageCache", "file://");

@@ -116,11 +116,12 @@ impl Display {
     }
 }
 
-/// Prints problems in full, each once however many agents met it.
+/// Prints problems in full, each once however many agents met it. The one that ended the run comes first, and says
+/// where it happened in front of what the others say too.
 pub fn complain(problems: &[Problem]) {
     let mut shown: Vec<&Problem> = Vec::new();
     for problem in problems {
-        if shown.len() < PROBLEMS_SHOWN && !shown.iter().any(|other| other.what == problem.what) {
+        if shown.len() < PROBLEMS_SHOWN && !shown.iter().any(|other| other.what.ends_with(&problem.what)) {
             output::complain(problem);
             shown.push(problem);
         }

@@ -61,7 +61,8 @@ impl Lab {
              shift 2\nexec {agent} --coordinator \"$(cat {here}/answer)\" \"$@\"\n"
         );
         let path = self.dir.write("detour.sh", script);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it becomes executable");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+            .expect("it becomes executable");
         path
     }
 
@@ -93,7 +94,8 @@ impl Lab {
     /// The log of an agent's first attempt.
     pub fn agent_log(&self, index: u32) -> String {
         let agents = self.results().join("agents");
-        let logs = std::fs::read_dir(&agents).expect("logs of agents").filter_map(|entry| Some(entry.ok()?.path()));
+        let logs =
+            std::fs::read_dir(&agents).expect("logs of agents").filter_map(|entry| Some(entry.ok()?.path()));
         let mut logs: Vec<PathBuf> = logs.collect();
         logs.sort();
         std::fs::read_to_string(&logs[index as usize]).expect("the log of an agent")

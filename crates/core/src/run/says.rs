@@ -62,7 +62,9 @@ impl Run {
         match says {
             Says::Beat(beat) => self.on_beat(index, beat, now_ns),
             Says::LeaseDone(done) => self.on_lease_done(index, attempt, &done, now_ns),
-            Says::Fault { problem, fatal, .. } => self.on_fault((index, attempt), problem, fatal, now_ns),
+            Says::Fault { stage, problem, fatal } => {
+                self.on_fault((index, attempt), stage, problem, fatal, now_ns);
+            }
             Says::Stopped => self.on_stopped(index),
             // What crossed an abort, or the end, on its way is nothing to object to.
             _ if self.is_ending() => {}
@@ -116,9 +118,14 @@ impl Run {
         }
     }
 
-    fn on_fault(&mut self, agent: (u32, u32), problem: Problem, fatal: bool, now_ns: u64) {
+    fn on_fault(&mut self, agent: (u32, u32), stage: u32, mut problem: Problem, fatal: bool, now_ns: u64) {
         self.tell(now_ns, Some(agent), "Fault", problem.cause.clone(), true);
         if fatal && !self.is_ending() {
+            // What ends a run says where it happened; targets know neither their stage nor their agent.
+            if !problem.what.contains(&format!("agent {}", agent.0)) {
+                let (name, replicas) = (self.stage_name(stage), self.plan.replicas);
+                problem.what = format!("{name} stopped: agent {} of {replicas}: {}", agent.0, problem.what);
+            }
             self.fail(problem, now_ns);
         } else {
             self.keep_fault(problem);
