@@ -50,16 +50,19 @@ fn alone() -> MutexGuard<'static, ()> {
 fn stand_in(dir: &Dir, script: &str) -> PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
     let agent = dir.beside("lockstep-agent");
-    let head = "#!/bin/sh\nindex=; name=\nfor word; do [ \"$name\" = --index ] && index=$word; name=$word; done\n";
+    let head =
+        "#!/bin/sh\nindex=; name=\nfor word; do [ \"$name\" = --index ] && index=$word; name=$word; done\n";
     let path = dir.write("agent.sh", format!("{head}agent='{}'\n{script}\n", agent.display()));
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a script that may be run");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+        .expect("a script that may be run");
     path
 }
 
 /// A library that makes wall clocks wrong.
 fn wall_clock(dir: &Dir) -> PathBuf {
     let (source, library) = (dir.write("wall.c", WALL_CLOCK), dir.path().join("wall.so"));
-    let output = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]).output();
+    let output =
+        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]).output();
     let output = output.unwrap_or_else(|error| panic!("this test needs a C compiler, `cc`: {error}"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     library
@@ -67,7 +70,8 @@ fn wall_clock(dir: &Dir) -> PathBuf {
 
 /// Panics where a process cannot be given a clock of its own.
 fn need_time_namespaces() {
-    let output = Command::new("unshare").args(["--time", "--monotonic", "100000", "cat", "/proc/uptime"]).output();
+    let output =
+        Command::new("unshare").args(["--time", "--monotonic", "100000", "cat", "/proc/uptime"]).output();
     let output = output.unwrap_or_else(|error| panic!("this test needs `unshare` of util-linux: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "this test needs root and Linux 6.3, for time namespaces: {said}");
@@ -86,9 +90,11 @@ spec:
   stages:
 "#
     .to_owned();
-    let load = "rate: {operationsPerSecond: 20, arrival: Deterministic}, concurrency: 1, operations: [{op: Get}]";
+    let load =
+        "rate: {operationsPerSecond: 20, arrival: Deterministic}, concurrency: 1, operations: [{op: Get}]";
     for stage in 0..STARTS {
-        writeln!(manifest, "    - {{name: s{stage}, execute: {{duration: 200ms, {load}}}}}").expect("a string");
+        writeln!(manifest, "    - {{name: s{stage}, execute: {{duration: 200ms, {load}}}}}")
+            .expect("a string");
     }
     manifest
 }
@@ -96,7 +102,8 @@ spec:
 /// When the logs of the agents of a run begin, by the agents' own wall clocks, seconds of the day.
 fn log_times(results: &Path) -> [i64; 2] {
     [0, 1].map(|index| {
-        let log = std::fs::read_to_string(results.join(format!("agents/agent-{index}-0.log"))).expect("a log");
+        let log =
+            std::fs::read_to_string(results.join(format!("agents/agent-{index}-0.log"))).expect("a log");
         let time = log.split_once('T').expect("a line begins with its time").1;
         let part = |at: usize| time[at..at + 2].parse::<i64>().expect("digits");
         part(0) * 3600 + part(3) * 60 + part(6)
@@ -142,7 +149,8 @@ fn agents_start_within_a_millisecond_and_the_reported_skew_is_true_whatever_thei
             };
             let ((true_0, told_0), (true_1, told_1)) = (released(0), released(1));
             let start = &report.stages[stage as usize].start;
-            let (bound_us, told_us) = (start.clock_error_micros.expect("a bound"), start.skew_micros.expect("a skew"));
+            let (bound_us, told_us) =
+                (start.clock_error_micros.expect("a bound"), start.skew_micros.expect("a skew"));
             let true_ns = true_1.cast_signed() - true_0.cast_signed();
             let told_ns = told_1.cast_signed() - told_0.cast_signed();
             let off_ns = true_ns.abs_diff(told_ns);
@@ -151,7 +159,10 @@ fn agents_start_within_a_millisecond_and_the_reported_skew_is_true_whatever_thei
                 "stage {stage}: the skew is {true_ns} ns, reported are {told_ns} ns ± {bound_us} µs"
             );
             // The document rounds to microseconds.
-            assert!(told_us.abs_diff(told_ns.unsigned_abs() / 1000) <= 1, "stage {stage}: {told_us} µs, {told_ns} ns");
+            assert!(
+                told_us.abs_diff(told_ns.unsigned_abs() / 1000) <= 1,
+                "stage {stage}: {told_us} µs, {told_ns} ns"
+            );
             skews_us.push(true_ns.unsigned_abs() / 1000);
             errors_us.push(off_ns / 1000);
         }
@@ -192,7 +203,8 @@ fn counting_down(dir: &Dir, manifest: &str, agent: Option<&Path>) -> Running {
 #[track_caller]
 fn wait_for_line(dir: &Dir, file: &str, text: &str) {
     let read = || common::results(dir).first().map(|results| std::fs::read_to_string(results.join(file)));
-    let found = wait_until(common::LONG, || read().is_some_and(|read| read.is_ok_and(|read| read.contains(text))));
+    let found =
+        wait_until(common::LONG, || read().is_some_and(|read| read.is_ok_and(|read| read.contains(text))));
     assert!(found, "{file} never said `{text}`:\n{:?}", read());
 }
 

@@ -30,7 +30,10 @@ fn a_plan_of_64_million_files_takes_no_second_and_no_64_mib() {
     let script = "import resource, subprocess, sys\nsubprocess.run(sys.argv[1:], check=True)\n\
                   print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
     let mut command = Command::new("python3");
-    command.current_dir(dir.path()).args(["-c", script, env!("CARGO_BIN_EXE_lockstep"), "plan", "-f"]).arg(example);
+    command
+        .current_dir(dir.path())
+        .args(["-c", script, env!("CARGO_BIN_EXE_lockstep"), "plan", "-f"])
+        .arg(example);
     let ended = Running::start(&mut command).wait(common::LONG);
     ended.expect_code(0);
     assert!(ended.stdout.contains("64,032,768 objects"), "{}", ended.stdout);
@@ -92,7 +95,9 @@ fn the_memory_of_an_agent_does_not_grow_with_the_tree() {
         };
         firsts.push(parts.iter().filter(|part| part.stage == 1).filter_map(first).max().expect("operations"));
     }
-    println!("peak of an agent at 10^3, 10^6 and 10^10 leaves: {peaks:?} bytes; first operation after {firsts:?} ns");
+    println!(
+        "peak of an agent at 10^3, 10^6 and 10^10 leaves: {peaks:?} bytes; first operation after {firsts:?} ns"
+    );
     let (least, most) = (peaks.iter().min().expect("three"), peaks.iter().max().expect("three"));
     // What malloc and the kernel's accounting vary by, and one byte for each thousand leaves would be ten times as much.
     assert!(most - least <= 1 << 20, "{peaks:?}");
@@ -127,7 +132,10 @@ fn a_run_that_only_reads_a_tree_lists_nothing_before_it_begins() {
     let glances = server.count(|seen| seen.verb == "LIST");
     println!("first read {first:?} after the command began; {glances} glances at the place");
     assert!(glances <= 3 * 2, "only preflight looks, at a few names: {glances}");
-    assert!(first < Duration::from_secs(5), "{first:?}, with the start of processes, preflight, clocks and lead");
+    assert!(
+        first < Duration::from_secs(5),
+        "{first:?}, with the start of processes, preflight, clocks and lead"
+    );
     let planned = common::parts_in(&common::results(&dir)[0]);
     for part in planned.iter().filter(|part| part.stage == 1) {
         let first_ns = part.first_operation_ns.expect("it worked").saturating_sub(part.planned_start_ns);

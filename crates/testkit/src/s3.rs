@@ -214,6 +214,7 @@ async fn answer(
 ) -> io::Result<Response<ReplyBody>> {
     let seen = see(&request, connection);
     let action = shared.faults.choose(&seen);
+    let is_list = seen.verb == "LIST";
     shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
     shared.under_way.fetch_add(1, Ordering::SeqCst);
     let _under_way = UnderWay(Arc::clone(&shared));
@@ -230,7 +231,7 @@ async fn answer(
         }
         Some(Action::Body(change)) => Some(change),
     };
-    let response = hyper::service::Service::call(&shared.service, request).await;
+    let response = serve_request(&shared.service, request, is_list).await;
     let response = response.map_err(|error| io::Error::other(format!("{error:?}")))?;
     Ok(response.map(|inner| {
         let inner = inner.map_err(|error| io::Error::other(error.to_string()));
@@ -239,6 +240,27 @@ async fn answer(
             Some(change) => change.apply(BodyExt::boxed(Whole::new(inner))),
         }
     }))
+}
+
+/// Has the inner server answer. Its list walks a directory and fails with status 500 on a file that goes away meanwhile,
+/// which is no fault that any S3 has: such a list is made again.
+async fn serve_request(
+    service: &S3Service,
+    request: Request<Incoming>,
+    is_list: bool,
+) -> Result<Response<s3s::Body>, s3s::HttpError> {
+    let (head, body) = request.into_parts();
+    if !is_list {
+        return service.call(Request::from_parts(head, s3s::Body::from(body))).await;
+    }
+    let mut tries = 0;
+    loop {
+        let response = service.call(Request::from_parts(head.clone(), s3s::Body::empty())).await?;
+        tries += 1;
+        if response.status() != StatusCode::INTERNAL_SERVER_ERROR || tries == 20 {
+            return Ok(response);
+        }
+    }
 }
 
 fn see(request: &Request<Incoming>, connection: usize) -> Seen {

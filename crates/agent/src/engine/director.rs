@@ -17,6 +17,7 @@ use lockstep_core::plan::{Existing, Plan, Sharing, StageKind};
 use lockstep_core::problem::Problem;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
@@ -86,6 +87,8 @@ pub struct Parts {
     pub events: UnboundedSender<EngineEvent>,
     /// What heartbeats read.
     pub progress: Arc<Progress>,
+    /// Requests of the keeper that stand in no part yet.
+    pub sent: Arc<AtomicU64>,
 }
 
 /// See the module's text.
@@ -97,6 +100,7 @@ pub struct Director {
     messages: Sender<Message>,
     pub(super) events: UnboundedSender<EngineEvent>,
     pub(super) progress: Arc<Progress>,
+    pub(super) sent: Arc<AtomicU64>,
     pub(super) active: Option<Active>,
     serial: u64,
     /// Last stage that ended here.
@@ -119,7 +123,7 @@ impl Director {
     /// A director with nothing to do yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { plan, identity, settings, crew, requests, messages, events, progress } = parts;
+        let Parts { plan, identity, settings, crew, requests, messages, events, progress, sent } = parts;
         let mut environment = crate::preflight::environment();
         environment.extend(settings);
         let split = (plan.replicas, identity.index);
@@ -131,6 +135,7 @@ impl Director {
             messages,
             events,
             progress,
+            sent,
             active: None,
             serial: 0,
             ended: None,

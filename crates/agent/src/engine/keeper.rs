@@ -16,6 +16,7 @@ use lockstep_core::plan::{Existing, Plan, Scheme, StageKind};
 use lockstep_core::problem::{Problem, exit};
 use lockstep_core::ranges::RangeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 
 /// What the keeper can be asked for.
@@ -56,7 +57,7 @@ pub fn writes(plan: &Plan) -> bool {
     })
 }
 
-/// Starts the keeper's thread.
+/// Starts the keeper's thread. `sent` counts the requests that it sent and nobody accounted for yet.
 ///
 /// # Errors
 /// A thread or runtime that cannot be made.
@@ -65,10 +66,12 @@ pub fn start<B: Backend>(
     plan: Arc<Plan>,
     requests: Receiver<(u64, Request)>,
     director: Sender<Message>,
+    sent: Arc<AtomicU64>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("keeper".into()).spawn(move || {
         let mut place = None;
+        let mut seen = 0;
         while let Ok((serial, request)) = requests.recv() {
             let answer = runtime.block_on(async {
                 if place.is_none() {
@@ -79,6 +82,10 @@ pub fn start<B: Backend>(
                     None => Ok(Vec::new()),
                 }
             });
+            // Before the answer, which may be the last thing that a stage waits for.
+            let requests = place.as_ref().map_or(0, Place::requests);
+            sent.fetch_add(requests - seen, Ordering::Relaxed);
+            seen = requests;
             if director.send(Message::Kept { serial, request, answer }).is_err() {
                 return;
             }

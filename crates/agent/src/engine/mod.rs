@@ -138,8 +138,10 @@ fn launch<B: Backend>(
     let backend = Arc::new(backend);
     let (commands, messages) = channel();
     let (requests, inbox) = channel();
+    let sent = Arc::default();
     let failed = |error: std::io::Error| Problem::new("the agent cannot start its engine", error.to_string());
-    keeper::start(Arc::clone(&backend), Arc::clone(&plan), inbox, commands.clone()).map_err(failed)?;
+    keeper::start(Arc::clone(&backend), Arc::clone(&plan), inbox, commands.clone(), Arc::clone(&sent))
+        .map_err(failed)?;
     let crew = crew::crew(backend, identity.cores.clone());
     let progress = Arc::new(Progress::default());
     let director = Director::new(director::Parts {
@@ -151,6 +153,7 @@ fn launch<B: Backend>(
         messages: commands.clone(),
         events,
         progress: Arc::clone(&progress),
+        sent,
     });
     std::thread::Builder::new()
         .name("director".into())

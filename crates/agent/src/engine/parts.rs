@@ -59,6 +59,9 @@ fn part(director: &Director, active: &Active, stage: u32, state: &StageState) ->
         }
         part.lateness.merge_paces(job, position);
     }
+    if last {
+        part.other_requests += director.sent.swap(0, Ordering::Relaxed);
+    }
     let used = state.used.unwrap_or_else(|| Usage::read().since(&state.usage));
     part.client = client(director, &part, &used, state.rss_max);
     part
@@ -94,7 +97,7 @@ fn released(part: &mut StagePart, job: &Job, position: usize, from_ns: u64) {
 fn account(part: &mut StagePart, active: &Active, job: &Job) {
     let accounts = job.accounts.lock().unwrap_or_else(PoisonError::into_inner);
     part.endpoints.clone_from(&accounts.endpoints);
-    part.other_requests = accounts.other_requests;
+    part.other_requests += accounts.other_requests;
     drop(accounts);
     for problem in &active.problems {
         part.add_problem(problem.clone());

@@ -56,4 +56,8 @@ pub trait Place {
     async fn sync(&mut self) -> Result<(), Problem>;
     /// Removes the marker, and the place itself if the marker says that a run created it and it is empty now.
     async fn unmark(&mut self, marker: &Marker) -> Result<(), Problem>;
+    /// Requests sent for all of this so far, where the target is one that takes requests.
+    fn requests(&self) -> u64 {
+        0
+    }
 }

@@ -267,6 +267,10 @@ fn is_ours(name: &str) -> bool {
 }
 
 impl Place for S3Place {
+    fn requests(&self) -> u64 {
+        self.links.iter().map(|link| link.counters.read().other_requests).sum()
+    }
+
     async fn check(&mut self) -> Vec<Check> {
         let mut checks = Vec::new();
         for link in &self.links {
