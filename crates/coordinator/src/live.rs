@@ -117,7 +117,9 @@ impl Live {
         let parts = stages.into_iter().map(|stage| {
             let reported = self.reported.remove(&(stage, index, attempt)).unwrap_or_default();
             let start_ns = view.stages.get(stage as usize).and_then(|stage| stage.facts.planned_start_ns);
-            let from_ns = u64::from(reported.last_second) * 1_000_000_000;
+            // The last second that was reported is known as a whole.
+            let known_s = if reported.heard_ns > 0 { u64::from(reported.last_second) + 1 } else { 0 };
+            let from_ns = known_s * 1_000_000_000;
             let mut part = StagePart::new(stage, index, attempt);
             part.window_ns = from_ns;
             part.state = PartState::Lost {
