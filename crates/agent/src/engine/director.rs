@@ -235,7 +235,9 @@ impl Director {
             }
             Command::Keep => {
                 self.identity.keeper = true;
-                if super::keeper::writes(&self.plan) {
+                // Before preflight the place may be anybody's: then preflight looks at it first, and locks it.
+                let looked = self.active.as_ref().is_some_and(|active| active.step == Step::Closing);
+                if (looked || self.ended.is_some()) && super::keeper::writes(&self.plan) {
                     self.ask(0, Request::Lock);
                 }
             }
