@@ -16,7 +16,7 @@ pub const LONG: Duration = Duration::from_secs(60);
 /// A directory in which `lockstep` is run, with its agent built beside it.
 pub fn dir() -> Dir {
     let dir = Dir::new(env!("CARGO_BIN_EXE_lockstep"));
-    dir.beside("lockstep-agent");
+    let _ = dir.beside("lockstep-agent");
     dir
 }
 
@@ -32,7 +32,8 @@ pub struct Agent {
 pub fn agents(run: Pid) -> Vec<Agent> {
     let of = |pid: Pid| {
         let line = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
-        let words: Vec<&str> = line.split(|byte| *byte == 0).filter_map(|word| str::from_utf8(word).ok()).collect();
+        let words: Vec<&str> =
+            line.split(|byte| *byte == 0).filter_map(|word| str::from_utf8(word).ok()).collect();
         let value = |name: &str| words.windows(2).find(|pair| pair[0] == name)?[1].parse().ok();
         Some(Agent { index: value("--index")?, attempt: value("--attempt")?, pid })
     };
@@ -55,7 +56,9 @@ pub fn kill_agent(run: Pid, index: u32) -> Agent {
 /// Whether a process lives (a zombie does not).
 pub fn lives(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-    stat.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X'])))
+    stat.is_ok_and(|stat| {
+        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+    })
 }
 
 /// The results directories below `lockstep-results`, in order of their names.
@@ -103,9 +106,8 @@ pub fn listing(path: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
 
 /// How many files of data lie below a path: all but the marker, the lock and their kin.
 pub fn data_files(path: &Path) -> u64 {
-    let own = |path: &Path| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".lockstep"))
-    };
+    let own =
+        |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".lockstep"));
     let mut count = 0;
     let mut open = vec![path.to_owned()];
     while let Some(directory) = open.pop() {
@@ -123,7 +125,12 @@ pub fn data_files(path: &Path) -> u64 {
 #[track_caller]
 pub fn wait_for_files(run: &mut Running, path: &Path, at_least: u64) {
     let reached = wait_until(LONG, || data_files(path) >= at_least || !run.is_running());
-    assert!(reached && data_files(path) >= at_least, "the run ended early:\n{}{}", run.stdout(), run.stderr());
+    assert!(
+        reached && data_files(path) >= at_least,
+        "the run ended early:\n{}{}",
+        run.stdout(),
+        run.stderr()
+    );
 }
 
 /// Runs a manifest to its end, quietly, which must come within [`LONG`]; `more` are further arguments.
