@@ -15,7 +15,8 @@ fn runs(example: &str, replaced: &[&str]) {
     let command = command.arg("--set").arg(format!("spec.target.uri=file://{}", place.display()));
     // A busy machine is no fault of the example.
     let calm = ["spec.start.maxSkew=10s", "spec.thresholds=[]"];
-    let command = replaced.iter().chain(&calm).fold(command, |command, replaced| command.args(["--set", *replaced]));
+    let command =
+        replaced.iter().chain(&calm).fold(command, |command, replaced| command.args(["--set", *replaced]));
     let ended = command.run(common::LONG);
     ended.expect_code(0);
     let report = common::report(&dir);
@@ -24,6 +25,15 @@ fn runs(example: &str, replaced: &[&str]) {
     let errors: u64 = report.stages.iter().map(|stage| stage.total.error_count).sum();
     assert!(counted.clone().count() > 0 && errors == 0, "{}", ended.stdout);
     assert!(counted.map(|stage| stage.total.count).min() > Some(0), "{}", ended.stdout);
+    let mut flows = false;
+    for stage in &report.stages {
+        // Only who starts together can fail to: an example is not degraded by its cleanup.
+        let together = matches!(stage.kind.as_str(), "prepare" | "execute");
+        // Out of a warm-up, workers flow into the next stage.
+        let starts = together && !std::mem::replace(&mut flows, stage.discard);
+        assert_eq!(stage.start.skew_micros.is_some(), starts, "skew of {}", stage.name);
+        assert!(stage.start.planned.is_some() || !together, "planned start of {}", stage.name);
+    }
     assert!(!place.exists(), "cleanup removes what the run made");
 }
 

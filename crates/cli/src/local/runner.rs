@@ -6,7 +6,9 @@ use super::signals::Signals;
 use super::{agent_binary, cores, identity};
 use crate::args::{RunRequest, Style, ValidateRequest};
 use crate::display::{Display, Scene};
-use crate::results::{ResultsDirectory, artefacts, directory, manifest, memory, salvage, store::PartStore};
+use crate::results::{
+    ResultsDirectory, artefacts, directory, manifest, memory, salvage, store::PartStore, wall,
+};
 use crate::{input, output, preview};
 use anyhow::Context as _;
 use lockstep_api::Manifest;
@@ -167,6 +169,7 @@ impl Finish {
         let (report, written) = match end {
             Some(end) => {
                 let mut report = build(&end, &times, env!("CARGO_PKG_VERSION"));
+                wall::place_starts(&mut report, &end.view);
                 memory::annotate(&mut report, &plan, &preview::bytes(&plan), memory::total_bytes());
                 let written = artefacts::end(&directory, &end, &report);
                 (report, written)

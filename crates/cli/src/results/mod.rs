@@ -13,5 +13,6 @@ pub mod memory;
 pub mod salvage;
 pub mod series;
 pub mod store;
+pub mod wall;
 
 pub use directory::ResultsDirectory;

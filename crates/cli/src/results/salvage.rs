@@ -5,7 +5,7 @@
 //! agent had handed in. Such a report is told from a final one by its verdict, `Pending`, and its empty end.
 
 use super::directory::{PARTS, PLAN, RESULTS};
-use super::memory;
+use super::{memory, wall};
 use crate::preview;
 use anyhow::{Context as _, bail};
 use lockstep_coordinator::RunEnd;
@@ -75,7 +75,7 @@ pub fn interim(plan: &Arc<Plan>, view: Option<RunView>, parts: Vec<StagePart>, s
     // A run that was never driven tells an empty story in the right shape.
     let empty = Run::new(Arc::clone(plan), false, 0);
     let mut story = empty.story();
-    let known = view.is_some();
+    let live = view.clone();
     let view = view.unwrap_or_else(|| empty.view());
     story.degraded.clone_from(&view.degraded);
     story.failure.clone_from(&view.failure);
@@ -89,6 +89,9 @@ pub fn interim(plan: &Arc<Plan>, view: Option<RunView>, parts: Vec<StagePart>, s
     };
     let times = WallTimes { started: started.to_owned(), finished: String::new() };
     let mut report = build(&end, &times, env!("CARGO_PKG_VERSION"));
+    if let Some(view) = &live {
+        wall::place_starts(&mut report, view);
+    }
     report.verdict = Verdict::Pending;
     report.exit_code = exit::STAGE_FAILED;
     for stage in &mut report.stages {
@@ -96,7 +99,7 @@ pub fn interim(plan: &Arc<Plan>, view: Option<RunView>, parts: Vec<StagePart>, s
         let state = match stage.state.as_str() {
             // A view may be a moment older than the last part.
             "Waiting" | "Starting" | "Working" if complete => "Done",
-            _ if known => continue,
+            _ if live.is_some() => continue,
             _ if stage.agents.is_empty() => "Unknown",
             _ => "Interrupted",
         };

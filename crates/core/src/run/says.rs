@@ -180,6 +180,8 @@ impl Run {
         if first
             && !seat.joining
             && let Phase::Stage(current) = &self.phase
+            // Where nobody was to start together, as in cleanup, there is no skew.
+            && self.plan.stages[current.first as usize].kind.is_armed(false)
         {
             self.stages[current.first as usize].note_release(index, released_ns);
         }
