@@ -20,8 +20,16 @@ fn render() -> Result<String> {
     rows(&lockstep_api::crd::schema()["properties"]["spec"], "", &mut page)?;
     page.push_str("\n## Options of targets\n\n| option | of | meaning | default |\n|---|---|---|---|\n");
     for option in OPTIONS {
-        let of: Vec<String> = option.schemes.iter().map(|scheme| format!("{scheme:?}").to_lowercase()).collect();
-        writeln!(page, "| `{}` | {} | {} | {} |", option.name, of.join(", "), option.meaning, option.default)?;
+        let of: Vec<String> =
+            option.schemes.iter().map(|scheme| format!("{scheme:?}").to_lowercase()).collect();
+        writeln!(
+            page,
+            "| `{}` | {} | {} | {} |",
+            option.name,
+            of.join(", "),
+            option.meaning,
+            option.default
+        )?;
     }
     page.push_str(
         "\n## Fields that only a cluster knows\n\nWhat `lockstep run` does about them on one machine:\n\n\

@@ -33,13 +33,38 @@ pub(crate) enum Input {
         hello: v1::Hello,
         outbound: mpsc::UnboundedSender<v1::FromCoordinator>,
     },
-    Message { index: u32, attempt: u32, session: u64, message: Box<v1::FromAgent>, received_ns: u64 },
-    Closed { index: u32, attempt: u32, session: u64 },
-    Interval { index: u32, attempt: u32, seqs: (u64, u64), interval: Box<Interval> },
-    Submit { part: Box<StagePart>, done: oneshot::Sender<io::Result<()>> },
+    Message {
+        index: u32,
+        attempt: u32,
+        session: u64,
+        message: Box<v1::FromAgent>,
+        received_ns: u64,
+    },
+    Closed {
+        index: u32,
+        attempt: u32,
+        session: u64,
+    },
+    Interval {
+        index: u32,
+        attempt: u32,
+        seqs: (u64, u64),
+        interval: Box<Interval>,
+    },
+    Submit {
+        part: Box<StagePart>,
+        done: oneshot::Sender<io::Result<()>>,
+    },
     /// A result is on stable storage; `None` when it could not be brought there.
-    Persisted { part: Option<Box<StagePart>> },
-    Ended { index: u32, attempt: u32, reason: LossReason, clean: bool },
+    Persisted {
+        part: Option<Box<StagePart>>,
+    },
+    Ended {
+        index: u32,
+        attempt: u32,
+        reason: LossReason,
+        clean: bool,
+    },
     Stop(Stop),
 }
 
@@ -115,7 +140,8 @@ impl Actor {
         let began_ns = monotonic_ns();
         let run = Run::new(plan.clone(), spin, began_ns);
         let live = Live::new(plan.stages.len());
-        let first = Snapshot { at_ns: began_ns, began_ns, view: run.view(), live: live.stages(&[], began_ns) };
+        let first =
+            Snapshot { at_ns: began_ns, began_ns, view: run.view(), live: live.stages(&[], began_ns) };
         let (snapshots, watcher) = watch::channel(Arc::new(first));
         let actor = Self {
             plan,
@@ -151,7 +177,8 @@ impl Actor {
                 next = self.inputs.try_recv().ok();
             }
             let actions = self.run.step(Event::Tick, monotonic_ns());
-            let notable = actions.iter().any(|action| matches!(action, Action::Tell(Told { notable: true, .. })));
+            let notable =
+                actions.iter().any(|action| matches!(action, Action::Tell(Told { notable: true, .. })));
             self.carry_out(actions).await;
             if notable || now_ns.saturating_sub(shown_ns) >= SNAPSHOT_NS {
                 shown_ns = now_ns;
@@ -193,8 +220,12 @@ impl Actor {
         let view = self.run.view();
         let working: Vec<u32> =
             view.agents.iter().filter(|agent| agent.in_stage).map(|agent| agent.index).collect();
-        let snapshot =
-            Snapshot { at_ns: now_ns, began_ns: self.began_ns, live: self.live.stages(&working, now_ns), view };
+        let snapshot = Snapshot {
+            at_ns: now_ns,
+            began_ns: self.began_ns,
+            live: self.live.stages(&working, now_ns),
+            view,
+        };
         self.snapshots.send_replace(Arc::new(snapshot));
     }
 
@@ -349,7 +380,8 @@ impl Actor {
 
     /// What a lost attempt reported is all that there will be of it, and becomes its result.
     async fn give_up(&mut self, index: u32, attempt: u32, stage: Option<u32>, reason: &str) {
-        for mut part in self.live.lost_parts(index, attempt, stage, reason, &self.run.view(), monotonic_ns()) {
+        for mut part in self.live.lost_parts(index, attempt, stage, reason, &self.run.view(), monotonic_ns())
+        {
             let key = (part.stage, index, attempt);
             if self.parts.contains_key(&key) {
                 continue;
@@ -366,7 +398,9 @@ impl Actor {
             });
             match written.await.map_err(io::Error::other).flatten() {
                 Ok(part) => self.keep(part),
-                Err(error) => tracing::error!(agent = index, attempt, %error, "a lost agent's result is not kept"),
+                Err(error) => {
+                    tracing::error!(agent = index, attempt, %error, "a lost agent's result is not kept")
+                }
             }
         }
     }
@@ -376,7 +410,8 @@ impl Actor {
         self.persisting += 1;
         let (store, back) = (self.store.clone(), self.back.clone());
         tokio::task::spawn_blocking(move || {
-            let written = part.to_bytes().map_err(io::Error::other).and_then(|bytes| store.persist(&part, &bytes));
+            let written =
+                part.to_bytes().map_err(io::Error::other).and_then(|bytes| store.persist(&part, &bytes));
             if let Some(back) = back.upgrade() {
                 let _ = back.send(Input::Persisted { part: written.is_ok().then_some(part) });
             }

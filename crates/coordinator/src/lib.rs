@@ -83,8 +83,7 @@ impl Coordinator {
         let uid = plan.run.uid.clone();
         let entry = RunEntry { secret: secret.into(), replicas: plan.replicas, inputs: inputs.clone() };
         self.registry.add(uid.clone(), entry);
-        let (actor, snapshots) =
-            Actor::new(plan, plan_json, spin, store, receiver, inputs.downgrade(), host);
+        let (actor, snapshots) = Actor::new(plan, plan_json, spin, store, receiver, inputs.downgrade(), host);
         let registry = self.registry.clone();
         let task = tokio::spawn(async move {
             let end = actor.drive().await;

@@ -63,7 +63,13 @@ impl Live {
         let reported = self.reported.entry(key).or_default();
         let (seen, final_count) = (reported.record.totals.operations(), part.totals.operations());
         if !reported.settled && seen > final_count {
-            tracing::warn!(agent = part.agent, stage = part.stage, seen, final_count, "intervals exceed the result");
+            tracing::warn!(
+                agent = part.agent,
+                stage = part.stage,
+                seen,
+                final_count,
+                "intervals exceed the result"
+            );
         }
         reported.settled = true;
         reported.record = StageRecord::default();
@@ -77,12 +83,14 @@ impl Live {
     fn stage(&self, stage: usize, working: &[u32], now_ns: u64) -> LiveStage {
         let (operations, bytes, errors) = self.totals[stage];
         let of_stage = self.reported.iter().filter(|((at, ..), _)| *at as usize == stage);
-        let active = of_stage.filter(|((_, index, _), reported)| !reported.settled && working.contains(index));
+        let active =
+            of_stage.filter(|((_, index, _), reported)| !reported.settled && working.contains(index));
         // What was reported long ago is no rate of now: workers hang, or the network does.
         let recent = active.filter(|(_, reported)| now_ns.saturating_sub(reported.heard_ns) < STALE_NS);
         let second = recent.map(|(_, reported)| reported.last_second).min();
         let row = second.and_then(|second| self.stages[stage].row(second)).map(|row| row.overall());
-        let quantile = |q| row.as_ref().and_then(|row| row.response.as_ref()).and_then(|h| h.value_at_quantile(q));
+        let quantile =
+            |q| row.as_ref().and_then(|row| row.response.as_ref()).and_then(|h| h.value_at_quantile(q));
         LiveStage {
             operations,
             bytes,

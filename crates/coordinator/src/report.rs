@@ -35,7 +35,8 @@ pub fn build(end: &RunEnd, times: &WallTimes, version: &str) -> Report {
     let mut degraded = end.story.degraded.clone();
     degraded.extend(end.story.partial.iter().cloned());
     let mut problems: Vec<_> = end.story.failure.iter().cloned().collect();
-    problems.extend(end.story.faults.iter().filter(|fault| Some(*fault) != end.story.failure.as_ref()).cloned());
+    problems
+        .extend(end.story.faults.iter().filter(|fault| Some(*fault) != end.story.failure.as_ref()).cloned());
     let run = &end.plan.run;
     Report::build(ReportInputs {
         run: RunFacts {
@@ -101,9 +102,10 @@ fn is_in_doubt(end: &RunEnd) -> bool {
         stage.facts.skew_ns.is_some_and(|skew_ns| u128::from(skew_ns) > start.max_skew.as_nanos())
     });
     let measured = |part: &StagePart| {
-        end.plan.stages.get(part.stage as usize).is_some_and(|stage| {
-            stage.kind.execute().is_some() && !stage.kind.is_discard()
-        })
+        end.plan
+            .stages
+            .get(part.stage as usize)
+            .is_some_and(|stage| stage.kind.execute().is_some() && !stage.kind.is_discard())
     };
     let bound = end.parts.iter().any(|part| measured(part) && part.client.client_bound.is_some());
     (skewed && start.on_skew == Objection::Inconclusive)

@@ -74,7 +74,8 @@ impl Coordination for Service {
         let session = self.next_session.fetch_add(1, Ordering::Relaxed);
         let (outbound, receiver) = mpsc::unbounded_channel::<v1::FromCoordinator>();
         tokio::spawn(async move {
-            let Some(Ok(v1::FromAgent { seen, body: Some(Up::Hello(hello)), .. })) = inbound.next().await else {
+            let Some(Ok(v1::FromAgent { seen, body: Some(Up::Hello(hello)), .. })) = inbound.next().await
+            else {
                 return;
             };
             if hello.protocol / 1_000 != PROTOCOL / 1_000 {
@@ -85,7 +86,8 @@ impl Coordination for Service {
             let _ = entry.inputs.send(Input::Hello { index, attempt, session, seen, hello, outbound });
             while let Some(Ok(message)) = inbound.next().await {
                 let received_ns = monotonic_ns();
-                let input = Input::Message { index, attempt, session, message: Box::new(message), received_ns };
+                let input =
+                    Input::Message { index, attempt, session, message: Box::new(message), received_ns };
                 if entry.inputs.send(input).is_err() {
                     break;
                 }

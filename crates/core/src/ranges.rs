@@ -43,8 +43,7 @@ impl RangeSet {
         let first = self.0.partition_point(|range| range.1 < start);
         let last = self.0.partition_point(|range| range.0 <= end);
         let touched = &self.0[first..last];
-        let had: u64 =
-            touched.iter().map(|range| range.1.min(end).saturating_sub(range.0.max(start))).sum();
+        let had: u64 = touched.iter().map(|range| range.1.min(end).saturating_sub(range.0.max(start))).sum();
         let merged = match (touched.first(), touched.last()) {
             (Some(low), Some(high)) => (low.0.min(start), high.1.max(end)),
             _ => (start, end),

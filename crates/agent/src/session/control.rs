@@ -322,10 +322,9 @@ impl Control {
     fn on_tick(&mut self, now_ns: u64) -> Option<Ended> {
         let effects = self.session.on_tick(now_ns);
         self.carry_out(effects);
-        let grace_ns = self
-            .session
-            .plan()
-            .map_or(ORPHAN_DEFAULT_NS, |plan| plan.failure.orphan_grace.as_nanos().min(u128::from(u64::MAX)) as u64);
+        let grace_ns = self.session.plan().map_or(ORPHAN_DEFAULT_NS, |plan| {
+            plan.failure.orphan_grace.as_nanos().min(u128::from(u64::MAX)) as u64
+        });
         let silent_ns = now_ns.saturating_sub(self.answered_ns);
         if self.orphaned_ns.is_none() && silent_ns > grace_ns && now_ns >= self.judge_from_ns {
             self.become_orphan("the coordinator was silent for orphanGrace");

@@ -53,11 +53,7 @@ pub(crate) fn sign(identity: &Identity, metadata: &mut MetadataMap) {
 }
 
 /// Dials for ever. `seen`: last numbered message read, asked anew for each hello.
-pub(crate) async fn dial(
-    identity: Identity,
-    seen: impl Fn() -> u64,
-    events: mpsc::UnboundedSender<Wire>,
-) {
+pub(crate) async fn dial(identity: Identity, seen: impl Fn() -> u64, events: mpsc::UnboundedSender<Wire>) {
     let mut random = Stream::new(u64::from(std::process::id()), now_ns());
     let mut failures = 0;
     loop {
@@ -81,8 +77,11 @@ async fn session(
     seen: &impl Fn() -> u64,
     events: &mpsc::UnboundedSender<Wire>,
 ) -> Result<(), String> {
-    let channel: Channel =
-        endpoint(identity).map_err(|error| error.to_string())?.connect().await.map_err(|error| root_cause(&error))?;
+    let channel: Channel = endpoint(identity)
+        .map_err(|error| error.to_string())?
+        .connect()
+        .await
+        .map_err(|error| root_cause(&error))?;
     let mut client = CoordinationClient::new(channel).max_decoding_message_size(8 << 20);
     let (outbound, receiver) = mpsc::unbounded_channel();
     let hello = v1::Hello {

@@ -206,7 +206,11 @@ async fn submit(identity: &Identity, channel: &Channel, part: &StagePart) {
                 return;
             }
             Err(status) => {
-                tracing::warn!(stage = part.stage, message = status.message(), "not acknowledged; offered again");
+                tracing::warn!(
+                    stage = part.stage,
+                    message = status.message(),
+                    "not acknowledged; offered again"
+                );
             }
         }
         tokio::time::sleep(redial_delay(attempt, random.next_u64())).await;

@@ -184,7 +184,9 @@ fn options(spec: &TargetSpec, scheme: Scheme, findings: &mut Findings) {
 fn option_value(at: &str, kind: OptionKind, value: &str, findings: &mut Findings) {
     let (fits, allowed) = match kind {
         OptionKind::Text => (!value.is_empty(), "any text but an empty one".to_owned()),
-        OptionKind::Flag => (matches!(value, "true" | "false"), "\"true\" or \"false\", in quotes".to_owned()),
+        OptionKind::Flag => {
+            (matches!(value, "true" | "false"), "\"true\" or \"false\", in quotes".to_owned())
+        }
         OptionKind::Words(words) => (words.contains(&value), words.join(", ")),
         OptionKind::Size => {
             (value.parse::<crate::quantity::ByteSize>().is_ok_and(|size| size.0 > 0), "e.g. 16MiB".to_owned())

@@ -57,7 +57,8 @@ pub fn progress(plan: &Plan, snapshot: &Snapshot, index: usize) -> Option<Progre
     // A warm-up flows into the next stage: it was over when that one began, not when both had handed in.
     let next = snapshot.view.stages.get(index + 1).filter(|_| stage.kind.is_discard());
     let flowed_ns = next.and_then(|next| next.facts.planned_start_ns);
-    let until_ns = flowed_ns.or(view.facts.ended_ns).map_or(snapshot.at_ns, |end_ns| end_ns.min(snapshot.at_ns));
+    let until_ns =
+        flowed_ns.or(view.facts.ended_ns).map_or(snapshot.at_ns, |end_ns| end_ns.min(snapshot.at_ns));
     let elapsed_ns = until_ns.saturating_sub(began_ns(snapshot, index));
     let progress = match &stage.kind {
         StageKind::Preflight => {
