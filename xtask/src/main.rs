@@ -16,6 +16,8 @@ fn main() -> Result<()> {
         ["bench", arguments @ ..] => bench::run(arguments),
         ["soak", arguments @ ..] => soak::run(arguments),
         ["tidy"] => tidy::check(),
-        _ => bail!("usage: cargo xtask crds [--check] | bench [--quick] [--only NAME]... | soak [--minutes N] [--only NAME]... | tidy"),
+        _ => bail!(
+            "usage: cargo xtask crds [--check] | bench [--quick] [--only NAME]... | soak [--minutes N] [--only NAME]... | tidy"
+        ),
     }
 }

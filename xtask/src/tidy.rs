@@ -12,7 +12,8 @@ const MOST_LINES: usize = 600;
 /// Directories that are not ours to check.
 const FOREIGN: [&str; 3] = ["target", "node_modules", "lockstep-results"];
 /// What no code may hold; in halves, so that this file does not hold it either.
-const UNFINISHED: [(&str, &str); 4] = [("to", "do!("), ("unimple", "mented!("), ("db", "g!("), ("#[ig", "nore")];
+const UNFINISHED: [(&str, &str); 4] =
+    [("to", "do!("), ("unimple", "mented!("), ("db", "g!("), ("#[ig", "nore")];
 /// Places of somebody's machine, in halves likewise.
 const HOMES: [(&str, &str); 4] = [("/ho", "me/"), ("/ro", "ot/"), ("/Us", "ers/"), ("/wo", "rk/")];
 /// What is read as text.
@@ -91,14 +92,16 @@ fn faults_of(name: &str, extension: &str, text: &str) -> Vec<String> {
         if extension == "rs" {
             let unfinished = UNFINISHED.map(|(head, tail)| format!("{head}{tail}"));
             let code = line.trim_start();
-            let found = unfinished.iter().find(|word| !code.starts_with("//") && code.contains(word.as_str()));
+            let found =
+                unfinished.iter().find(|word| !code.starts_with("//") && code.contains(word.as_str()));
             faults.extend(found.map(|word| format!(":{number}: `{word}`")));
         }
         let homes = HOMES.map(|(head, tail)| format!("{head}{tail}"));
         // `https://example.com/home/` is no place of a machine.
         let found = homes.iter().find(|home| {
-            line.match_indices(home.as_str())
-                .any(|(at, _)| !line[..at].ends_with(|before: char| before.is_alphanumeric() || ".-_*".contains(before)))
+            line.match_indices(home.as_str()).any(|(at, _)| {
+                !line[..at].ends_with(|before: char| before.is_alphanumeric() || ".-_*".contains(before))
+            })
         });
         faults.extend(found.map(|home| format!(":{number}: a path below `{home}`")));
     }
@@ -120,7 +123,8 @@ fn links(extension: &str, text: &str) -> Vec<String> {
         for (at, _) in text.match_indices("docs/") {
             let end = text[at..].find(|c: char| !(c.is_ascii_alphanumeric() || "/-_.".contains(c)));
             let link = text[at..end.map_or(text.len(), |end| at + end)].trim_end_matches('.');
-            let inside = text[..at].chars().next_back().is_some_and(|c| c.is_ascii_alphanumeric() || "/.".contains(c));
+            let inside =
+                text[..at].chars().next_back().is_some_and(|c| c.is_ascii_alphanumeric() || "/.".contains(c));
             if link.ends_with(".md") && (!inside || text[..at].ends_with("../")) {
                 links.push(link.to_owned());
             }

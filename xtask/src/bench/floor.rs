@@ -32,7 +32,8 @@ fn timed(threads: u32, work: impl Fn(u32) -> Result<u64> + Sync) -> Result<Turn>
                 scope.spawn(move || work(thread))
             })
             .collect();
-        let joined = workers.into_iter().map(|worker| worker.join().map_err(|_| anyhow!("a floor's thread"))?);
+        let joined =
+            workers.into_iter().map(|worker| worker.join().map_err(|_| anyhow!("a floor's thread"))?);
         joined.sum::<Result<u64>>()
     })?;
     Ok(Turn { operations, wall_s: start.elapsed().as_secs_f64(), cpu_s: own_cpu_s() - cpu_s })

@@ -101,7 +101,8 @@ pub fn stage<'a>(results: &'a Value, name: &str) -> Result<&'a Value> {
 pub fn turn(results: &Value, name: &str) -> Result<Turn> {
     let stage = stage(results, name)?;
     let total = &stage["total"];
-    let count = |field: &str| total[field].as_u64().with_context(|| format!("no `{field}` in stage `{name}`"));
+    let count =
+        |field: &str| total[field].as_u64().with_context(|| format!("no `{field}` in stage `{name}`"));
     ensure!(count("errorCount")? == 0, "operations of stage `{name}` failed");
     let agents = stage["agents"].as_array().context("no agents in results.json")?;
     let cpu_ns: u64 = agents.iter().filter_map(|agent| agent["client"]["processCpuNs"].as_u64()).sum();

@@ -33,9 +33,5 @@ pub fn measure(options: &Options, lockstep: &Lockstep) -> Result<Row> {
         std::fs::remove_dir_all(&floor_base)?;
         pairs.push(Pair { floor, lockstep });
     }
-    Ok(Row {
-        goal: format!("{GOAL:.2}"),
-        met: ratio_of(&pairs) >= GOAL,
-        ..Row::of_pairs("prepare", &pairs)
-    })
+    Ok(Row { goal: format!("{GOAL:.2}"), met: ratio_of(&pairs) >= GOAL, ..Row::of_pairs("prepare", &pairs) })
 }
