@@ -155,7 +155,9 @@ fn an_endpoint_that_refuses_hangs_or_speaks_no_s3_is_unreachable() {
 
 #[test]
 fn a_bucket_that_is_missing_or_denied_or_not_ours_is_refused_and_stays_as_it_is() {
-    let cases: [(&str, &str, &str, Option<Fault>, &[&str]); 5] = [
+    /// Name, bucket, secret, what the server does, words that must be said.
+    type Case = (&'static str, &'static str, &'static str, Option<Fault>, &'static [&'static str]);
+    let cases: [Case; 5] = [
         ("no bucket", "nosuch", SECRET_KEY, None, &["NoSuchBucket"]),
         ("denied", BUCKET, SECRET_KEY, Some(Fault::deny()), &["AccessDenied"]),
         ("may not write", BUCKET, SECRET_KEY, Some(Fault::deny().verb("PUT")), &["AccessDenied"]),

@@ -399,7 +399,7 @@ impl Actor {
             match written.await.map_err(io::Error::other).flatten() {
                 Ok(part) => self.keep(part),
                 Err(error) => {
-                    tracing::error!(agent = index, attempt, %error, "a lost agent's result is not kept")
+                    tracing::error!(agent = index, attempt, %error, "a lost agent's result is not kept");
                 }
             }
         }

@@ -88,7 +88,9 @@ impl Live {
         // What was reported long ago is no rate of now: workers hang, or the network does.
         let recent = active.filter(|(_, reported)| now_ns.saturating_sub(reported.heard_ns) < STALE_NS);
         let second = recent.map(|(_, reported)| reported.last_second).min();
-        let row = second.and_then(|second| self.stages[stage].row(second)).map(|row| row.overall());
+        let row = second
+            .and_then(|second| self.stages[stage].row(second))
+            .map(lockstep_core::results::series::SecondRow::overall);
         let quantile =
             |q| row.as_ref().and_then(|row| row.response.as_ref()).and_then(|h| h.value_at_quantile(q));
         LiveStage {

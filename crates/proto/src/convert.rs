@@ -205,7 +205,7 @@ impl TryFrom<&Down> for Directive {
             Down::Arm(m) => Self::Arm { stage: m.stage, round: m.round, at_ns: m.at_ns, spin: m.spin },
             Down::Commit(m) => Self::Commit { stage: m.stage, round: m.round },
             Down::Join(m) => Self::Join { stage: m.stage, at_ns: m.at_ns },
-            Down::Lease(m) => Self::Lease(m.clone().try_into()?),
+            Down::Lease(m) => Self::Lease((*m).try_into()?),
             Down::Drain(m) => Self::Drain { stage: m.stage },
             Down::Resplit(m) => Self::Resplit { agents: m.agents, position: m.position },
             Down::Abort(m) => Self::Abort { reason: m.reason.clone() },
