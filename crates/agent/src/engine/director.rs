@@ -8,7 +8,7 @@ use super::Identity;
 use super::crew::Crew;
 use super::interface::{Command, EngineEvent, Progress};
 use super::job::{Job, JobSpec};
-use super::keeper::{Answer, Request};
+use super::keeper::{Answer, Found, Request};
 use super::stage::{Active, Step};
 use super::trouble::Trip;
 use crate::clock;
@@ -111,8 +111,6 @@ pub struct Director {
     drained: BTreeSet<u32>,
     /// Agents that live, and our position among them.
     split: (u32, u32),
-    /// Whether the marker says that the data set is complete.
-    marked_complete: bool,
     /// Findings of preflight, for the environment of parts.
     pub(super) environment: BTreeMap<String, String>,
     /// Whether the keeper was asked to give back everything.
@@ -142,7 +140,6 @@ impl Director {
             early_leases: Vec::new(),
             drained: BTreeSet::new(),
             split,
-            marked_complete: false,
             environment,
             finishing: false,
         }
@@ -241,6 +238,7 @@ impl Director {
                     self.ask(0, Request::Lock);
                 }
             }
+            Command::Mark(mark) => self.ask(0, Request::Mark(mark)),
             Command::Resplit { agents, position } => {
                 self.split = (agents, position);
                 if let Some(job) = self.active.as_ref().and_then(|active| active.job.as_ref()) {
@@ -301,30 +299,18 @@ impl Director {
             events: self.events.clone(),
         };
         let job = Job::new(spec).map(Arc::new);
-        let prepared_before = self.plan.stages[..stage as usize]
-            .iter()
-            .any(|before| matches!(before.kind, StageKind::Prepare { .. }));
-        let wrote_before = prepared_before && self.plan.existing != Existing::Reuse;
-        let request = match &planned.kind {
-            _ if !self.keeps() => None,
-            StageKind::Preflight => None,
-            StageKind::Prepare { .. } => {
-                (self.plan.existing != Existing::Reuse).then_some(Request::MarkUnfinished)
-            }
-            // The barrier behind prepare has been passed, so every object is written.
-            StageKind::Execute(_) => (wrote_before && !self.marked_complete).then_some(Request::MarkComplete),
-            StageKind::Cleanup { .. } => Some(Request::MarkUnfinished),
+        let changes = match &planned.kind {
+            StageKind::Preflight | StageKind::Execute(_) => false,
+            StageKind::Prepare { .. } => self.plan.existing != Existing::Reuse,
+            StageKind::Cleanup { .. } => true,
         };
         self.progress.begin("getting ready", 0, clock::now_ns());
         self.active = Some(Active::new(self.serial, stage, job));
-        match request {
-            Some(request) => {
-                if matches!(planned.kind, StageKind::Prepare { .. } | StageKind::Cleanup { .. }) {
-                    self.ask(0, Request::Lock);
-                }
-                self.ask(self.serial, request);
-            }
-            None => self.muster(),
+        // Before the first object is written or deleted, the marker no longer says that they are all there.
+        if changes && self.keeps() {
+            self.ask(self.serial, Request::MarkUnfinished);
+        } else {
+            self.muster();
         }
     }
 
@@ -392,31 +378,34 @@ impl Director {
     }
 
     fn kept(&mut self, serial: u64, request: Request, answer: Answer) {
-        match request {
-            Request::MarkComplete => self.marked_complete = answer.is_ok(),
-            Request::MarkUnfinished | Request::Unmark => self.marked_complete = false,
-            _ => {}
+        let place = answer.as_ref().ok().and_then(|findings| findings.place);
+        if let Some(Found { fresh, puts_below }) = place {
+            let _ = self.events.send(EngineEvent::Place { fresh, puts_below });
+        }
+        if let (Request::Mark(mark), Ok(_)) = (request, &answer) {
+            let _ = self.events.send(EngineEvent::Marked(mark));
         }
         let current = self.active.as_ref().is_some_and(|active| active.serial == serial);
         if !current {
             let stage = self.active.as_ref().map_or(0, |active| active.stage);
             if let Err(problem) = answer {
-                // A lock that another run took in the meantime ends what is under way.
-                let _ =
-                    self.events.send(EngineEvent::Fault { stage, problem: problem.clone(), fatal: false });
-                if request == Request::Lock && self.active.is_some() {
+                // A place that is another run's by now, or bears no word of what is put there, ends what is under way.
+                let grave = matches!(request, Request::Lock | Request::Mark(_));
+                if grave && self.active.is_some() {
                     self.fail(problem);
+                } else {
+                    let _ = self.events.send(EngineEvent::Fault { stage, problem, fatal: false });
                 }
             }
             return;
         }
         match request {
             Request::Preflight { .. } => self.checked(answer),
-            Request::MarkComplete | Request::MarkUnfinished => match answer {
+            Request::MarkUnfinished => match answer {
                 Ok(_) => self.muster(),
                 Err(problem) => self.fail(problem),
             },
-            Request::Lock | Request::Unlock => {}
+            Request::Lock | Request::Unlock | Request::Mark(_) => {}
             Request::Sync | Request::Unmark => {
                 if let Err(problem) = answer {
                     self.fail(problem);

@@ -5,13 +5,9 @@ use lockstep_core::lease::{Lease, LeaseDone};
 use lockstep_core::problem::Problem;
 use lockstep_core::results::part::StagePart;
 use lockstep_core::results::recorder::Interval;
+use lockstep_core::run::message::Mark;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Finding of the `place` check where nothing is there yet.
-pub const PLACE_MISSING: &str = "missing; will be created, and removed again by cleanup";
-/// Finding of the `place` check where it exists and holds nothing.
-pub const PLACE_EMPTY: &str = "empty";
 
 /// What the session tells the engine.
 #[derive(Clone, Debug)]
@@ -44,6 +40,8 @@ pub enum Command {
     },
     /// This agent keeps the lock and the marker from now on.
     Keep,
+    /// Write this into the marker; answered by [`EngineEvent::Marked`] or a fault.
+    Mark(Mark),
     /// The rate of the whole cluster is split over this many agents now, and this is our number among them.
     Resplit {
         /// Agents that live.
@@ -92,6 +90,15 @@ pub enum EngineEvent {
         /// What was measured.
         part: Box<StagePart>,
     },
+    /// What was found at the place that this agent keeps; comes before the end of preflight.
+    Place {
+        /// It held nothing.
+        fresh: bool,
+        /// Below which index puts of earlier runs may lie; 0 where there are none.
+        puts_below: u64,
+    },
+    /// The marker says this now.
+    Marked(Mark),
     /// Every part of the stage, or of the chain that it began, was handed in; nothing is under way any more.
     Idle,
     /// Something that a person must know. A fatal one ends the stage on this agent (a part follows).

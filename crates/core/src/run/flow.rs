@@ -20,9 +20,10 @@ impl Run {
                 Phase::Over => false,
             };
             if !changed {
-                return;
+                break;
             }
         }
+        self.ask_for_marks();
     }
 
     fn replace_seats(&mut self, now_ns: u64) {

@@ -113,9 +113,16 @@ pub enum Says {
         stage: u32,
         /// What happened in it that makes the run `Degraded`, e.g. a pause of the process.
         degraded: Vec<String>,
-        /// After preflight: the place held nothing before this run.
-        fresh_place: bool,
     },
+    /// What was found at the place that this agent keeps.
+    Place {
+        /// It held nothing.
+        fresh: bool,
+        /// Below which index puts of earlier runs may lie; 0 where there are none.
+        puts_below: u64,
+    },
+    /// The marker of the place that this agent keeps says this now, durably.
+    Marked(Mark),
     /// Something that a person must know; a fatal one fails the stage.
     Fault {
         /// Index of the stage.
@@ -127,6 +134,15 @@ pub enum Says {
     },
     /// After an abort: no I/O is issued any more, and what was measured is persisted.
     Stopped,
+}
+
+/// What the marker of a place says for this run, beside whose and which data set it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Every object of the data set is written. `false`: as it was found.
+    pub prepared: bool,
+    /// Below which index puts of this run may lie, beyond the data set; 0 where there are none.
+    pub puts_below: u64,
 }
 
 /// A heartbeat.
@@ -156,6 +172,8 @@ pub enum Directive {
     },
     /// You keep the lock and the marker of the place.
     Keep,
+    /// Write this into the marker of the place that you keep.
+    Mark(Mark),
     /// Get ready to begin the stage at an instant.
     Stage {
         /// Index of the stage.

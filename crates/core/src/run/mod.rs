@@ -26,6 +26,7 @@ mod ending;
 mod flow;
 mod judge;
 mod loss;
+mod marks;
 pub mod message;
 pub mod pool;
 mod says;
@@ -66,7 +67,8 @@ pub struct Run {
     next_lease: u64,
     /// Index and attempt of the agent that keeps the lock and the marker of the place.
     keeper: Option<(u32, u32)>,
-    fresh_place: bool,
+    /// What is known of each place, by key space.
+    places: BTreeMap<Option<u32>, marks::PlaceFacts>,
     delayed: bool,
     deadline_passed: bool,
     stop: Option<Stop>,
@@ -196,7 +198,7 @@ impl Run {
             puts,
             next_lease: 0,
             keeper: None,
-            fresh_place: false,
+            places: BTreeMap::new(),
             delayed: false,
             deadline_passed: false,
             stop: None,
