@@ -6,6 +6,7 @@
 
 use super::Identity;
 use super::crew::Crew;
+use super::hands::Fence;
 use super::interface::{Command, EngineEvent, Progress};
 use super::job::{Job, JobSpec};
 use super::keeper::{Answer, Found, Request};
@@ -89,6 +90,8 @@ pub struct Parts {
     pub progress: Arc<Progress>,
     /// Requests of the keeper that stand in no part yet.
     pub sent: Arc<AtomicU64>,
+    /// Until when workers may issue I/O.
+    pub fence: Arc<Fence>,
 }
 
 /// See the module's text.
@@ -101,6 +104,7 @@ pub struct Director {
     pub(super) events: UnboundedSender<EngineEvent>,
     pub(super) progress: Arc<Progress>,
     pub(super) sent: Arc<AtomicU64>,
+    fence: Arc<Fence>,
     pub(super) active: Option<Active>,
     serial: u64,
     /// Last stage that ended here.
@@ -121,7 +125,8 @@ impl Director {
     /// A director with nothing to do yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { plan, identity, settings, crew, requests, messages, events, progress, sent } = parts;
+        let Parts { plan, identity, settings, crew, requests, messages, events, progress, sent, fence } =
+            parts;
         let mut environment = crate::preflight::environment();
         environment.extend(settings);
         let split = (plan.replicas, identity.index);
@@ -134,6 +139,7 @@ impl Director {
             events,
             progress,
             sent,
+            fence,
             active: None,
             serial: 0,
             ended: None,
@@ -295,6 +301,7 @@ impl Director {
             stage,
             split: self.split,
             lanes: self.crew.lanes(),
+            fence: Arc::clone(&self.fence),
             director: self.messages.clone(),
             events: self.events.clone(),
         };

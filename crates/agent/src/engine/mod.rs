@@ -32,6 +32,7 @@ use crate::target::mem::MemBackend;
 use crate::target::null::NullBackend;
 use crate::target::s3::S3Backend;
 use director::{Director, Message};
+use hands::Fence;
 use interface::{Command, EngineEvent, Progress};
 use lockstep_core::plan::{PLAN_FORMAT, Plan, Scheme};
 use lockstep_core::problem::{Problem, exit};
@@ -65,6 +66,8 @@ pub struct EngineHandle {
     commands: Sender<Message>,
     /// What the agent is doing right now.
     pub progress: Arc<Progress>,
+    /// Until when it may issue I/O.
+    pub fence: Arc<Fence>,
 }
 
 impl EngineHandle {
@@ -143,7 +146,7 @@ fn launch<B: Backend>(
     keeper::start(Arc::clone(&backend), Arc::clone(&plan), inbox, commands.clone(), Arc::clone(&sent))
         .map_err(failed)?;
     let crew = crew::crew(backend, identity.cores.clone());
-    let progress = Arc::new(Progress::default());
+    let (progress, fence) = (Arc::new(Progress::default()), Arc::new(Fence::default()));
     let director = Director::new(director::Parts {
         plan,
         identity,
@@ -154,10 +157,11 @@ fn launch<B: Backend>(
         events,
         progress: Arc::clone(&progress),
         sent,
+        fence: Arc::clone(&fence),
     });
     std::thread::Builder::new()
         .name("director".into())
         .spawn(move || director.run(&messages))
         .map_err(failed)?;
-    Ok(EngineHandle { commands, progress })
+    Ok(EngineHandle { commands, progress, fence })
 }

@@ -299,6 +299,8 @@ pub enum Action {
 pub struct Told {
     /// Coordinator's monotonic clock, nanoseconds.
     pub at_ns: u64,
+    /// Since when, where it ends something that lasted: a pause, a disconnection, a stall.
+    pub since_ns: Option<u64>,
     /// Index and attempt of the agent, where it is about one.
     pub agent: Option<(u32, u32)>,
     /// What happened, as one closed word: a state, or `Armed`, `Committed`, `StageOver`, ….
