@@ -317,7 +317,8 @@ impl Job {
                     let arrivals = Arrivals::new(rate.arrival, split_rate(mine, lanes, lane), own, ordinal);
                     let arrivals = match rate.arrival {
                         lockstep_core::plan::Arrival::Deterministic => {
-                            arrivals.starting_at(stagger_ns(whole, ordinal))
+                            // Every agent begins at the common start; within it, runtimes take turns.
+                            arrivals.starting_at(stagger_ns(mine, u64::from(lane)))
                         }
                         _ => arrivals,
                     };
