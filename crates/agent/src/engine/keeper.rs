@@ -3,7 +3,7 @@
 //! Runs on a thread of its own, because each of these may take as long as the storage likes, and the director must
 //! go on answering. Under `Shared` one agent of the run keeps the place; under `PerAgent` each keeps its own.
 //! The rule: nobody's data is ever overwritten or deleted; a place that is not empty and bears no marker of this
-//! very data set is refused before anything is touched.
+//! very data set is refused before anything is touched, and one whose lock was lost is not written to any more.
 
 use super::director::Message;
 use super::interface::{PLACE_EMPTY, PLACE_MISSING};
@@ -17,7 +17,11 @@ use lockstep_core::problem::{Problem, exit};
 use lockstep_core::ranges::RangeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+/// How often the place is asked whether its lock was lost.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What the keeper can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,13 @@ pub enum Request {
     Unmark,
     /// Give the lock back.
     Unlock,
+}
+
+impl Request {
+    /// Whether it changes what lies at the place, which takes the lock.
+    fn writes(self) -> bool {
+        matches!(self, Self::MarkUnfinished | Self::MarkComplete | Self::Unmark)
+    }
 }
 
 /// What it answers.
@@ -72,16 +83,35 @@ pub fn start<B: Backend>(
     std::thread::Builder::new().name("keeper".into()).spawn(move || {
         let mut place = None;
         let mut seen = 0;
-        while let Ok((serial, request)) = requests.recv() {
+        // Why the place may not be written to: its lock is another's, or was lost.
+        let mut barred: Option<Problem> = None;
+        loop {
+            let (serial, request) = match requests.recv_timeout(LOOK) {
+                Ok(asked) => asked,
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    let lost = place.as_ref().and_then(Place::lost).filter(|_| barred.is_none());
+                    if let Some(problem) = lost {
+                        barred = Some(problem.clone());
+                        let (request, answer) = (Request::Lock, Err(problem));
+                        let _ = director.send(Message::Kept { serial: 0, request, answer });
+                    }
+                    continue;
+                }
+            };
             let answer = runtime.block_on(async {
                 if place.is_none() {
                     place = Some(backend.place()?);
                 }
-                match &mut place {
-                    Some(place) => answer(place, &plan, request).await,
-                    None => Ok(Vec::new()),
+                let Some(place) = &mut place else { return Ok(Vec::new()) };
+                match place.lost().or_else(|| barred.clone()).filter(|_| request.writes()) {
+                    Some(problem) => Err(problem),
+                    None => answer(place, &plan, request).await,
                 }
             });
+            if request == Request::Lock {
+                barred = answer.as_ref().err().cloned();
+            }
             // Before the answer, which may be the last thing that a stage waits for.
             let requests = place.as_ref().map_or(0, Place::requests);
             sent.fetch_add(requests - seen, Ordering::Relaxed);

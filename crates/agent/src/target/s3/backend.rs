@@ -2,6 +2,7 @@
 //! thread exists.
 
 use super::client::{S3Client, Site};
+use super::place::LOCK_TTL;
 use super::{Credentials, S3Place, S3Target};
 use crate::target::backend::{Assignment, Backend};
 use lockstep_core::dataset::names::write_agent_prefix;
@@ -9,6 +10,7 @@ use lockstep_core::plan::{Plan, Sharing};
 use lockstep_core::problem::Problem;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Makes S3 targets.
 #[derive(Debug)]
@@ -16,6 +18,7 @@ pub struct S3Backend {
     site: Arc<Site>,
     /// The same with the agent's own prefix, where agents have one each.
     place: Site,
+    lock_ttl: Duration,
 }
 
 impl S3Backend {
@@ -53,7 +56,14 @@ impl S3Backend {
             write_agent_prefix(index, &mut prefix);
             place.prefix = site.key(prefix.trim_end_matches('/'));
         }
-        Ok(Self { site: Arc::new(site), place })
+        Ok(Self { site: Arc::new(site), place, lock_ttl: LOCK_TTL })
+    }
+
+    /// Another life time of the place's lock without its holder, from 1 s on.
+    #[must_use]
+    pub fn with_lock_ttl(mut self, ttl: Duration) -> Self {
+        self.lock_ttl = ttl;
+        self
     }
 
     /// Every setting that bends results, for the report's environment. Holds no secret.
@@ -78,6 +88,6 @@ impl Backend for S3Backend {
     }
 
     fn place(&self) -> Result<S3Place, Problem> {
-        S3Place::on(self.place.clone())
+        Ok(S3Place::on(self.place.clone())?.with_lock_ttl(self.lock_ttl))
     }
 }

@@ -4,7 +4,7 @@
 //!   S3Backend (one per engine)
 //!   S3Client (one per core)                    S3Place (one per agent)
 //!     ├─ Link per endpoint: pool, counters       ├─ check, look, mark, unmark
-//!     └─ S3Target per worker                     └─ lock ── keeper thread renews
+//!     └─ S3Target per worker                     └─ lock ── renewal on a thread
 //!          └─ Store per endpoint ── object_store ── Wire (transport) ── hyper
 //! ```
 //!
@@ -21,6 +21,7 @@ mod credentials;
 mod lock;
 mod options;
 mod place;
+mod renewal;
 mod store;
 mod target;
 mod timer;

@@ -8,7 +8,8 @@ use super::classify::Fault;
 use super::client::{Link, Site};
 use super::counters::WireCounts;
 use super::credentials::Credentials;
-use super::lock::{FoundLock, Keeper, LOCK_NAME, LockObject, LockRecord};
+use super::lock::{FoundLock, HeldLock, LOCK_NAME, LockObject, LockRecord};
+use super::renewal::Renewal;
 use super::store::{Store, path};
 use super::transport::{Purpose, Trace};
 use crate::target::place::{Check, Found, Locked, Place};
@@ -17,14 +18,14 @@ use lockstep_core::op::ErrorClass;
 use lockstep_core::plan::{EndpointSelection, TargetPlan};
 use lockstep_core::problem::{Problem, exit};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Longest wait of a request around the load, unless the option `timeout` is shorter.
 pub const PLACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a lock outlives its holder.
-const LOCK_TTL: Duration = Duration::from_secs(60);
+pub(super) const LOCK_TTL: Duration = Duration::from_secs(60);
 /// How long a lock that was taken must stand before it counts: some servers look at the condition and write in two
 /// steps, so that of two at one moment both succeed, and the later one has it.
 const LOCK_SETTLE: Duration = Duration::from_millis(100);
@@ -39,7 +40,8 @@ pub struct S3Place {
     site: Arc<Site>,
     links: Vec<Link>,
     lock_ttl: Duration,
-    keeper: Option<(String, Keeper)>,
+    /// For which run the lock is held, and what holds it.
+    held: Option<(String, Renewal)>,
 }
 
 impl S3Place {
@@ -68,7 +70,7 @@ impl S3Place {
     pub(super) fn on(site: Site) -> Result<Self, Problem> {
         // No connection is kept: minutes lie between requests, and one that died meanwhile would fail the next.
         let links = site.links(0)?;
-        Ok(Self { site: Arc::new(site), links, lock_ttl: LOCK_TTL, keeper: None })
+        Ok(Self { site: Arc::new(site), links, lock_ttl: LOCK_TTL, held: None })
     }
 
     /// Another life time of the lock without its holder, from 1 s on.
@@ -76,12 +78,6 @@ impl S3Place {
     pub fn with_lock_ttl(mut self, ttl: Duration) -> Self {
         self.lock_ttl = ttl.max(Duration::from_secs(1));
         self
-    }
-
-    /// Why the lock was lost while it should have been held, if it was. To be asked now and then.
-    #[must_use]
-    pub fn lock_lost(&self) -> Option<Problem> {
-        self.keeper.as_ref().and_then(|(_, keeper)| keeper.lost())
     }
 
     /// What went over the wire so far for the place, by endpoint URL; renewals of the lock excepted.
@@ -220,7 +216,7 @@ impl S3Place {
         }
     }
 
-    async fn take(&self, lock: &LockObject, uid: &str) -> Result<(Locked, Option<Kept>), Fault> {
+    async fn take(&self, lock: &LockObject, uid: &str) -> Result<(Locked, Option<HeldLock>), Fault> {
         // Each round that does not decide means that somebody else moved; three of them are no coincidence.
         let mut last = None;
         for _ in 0..3 {
@@ -232,17 +228,16 @@ impl S3Place {
                     locked => (PutMode::Update(found.version), locked),
                 },
             };
+            let put_at = Instant::now();
             let put = lock.put(&record, mode).await?;
             if put.is_some() {
                 tokio::time::sleep(LOCK_SETTLE).await;
             }
             last = lock.find().await?;
-            let ours =
-                last.as_ref().and_then(|found| found.record.as_ref()).is_some_and(|now| now.run_uid == uid);
             if let Some(version) = put
-                && ours
+                && last.as_ref().is_some_and(|found| found.is_of(uid))
             {
-                return Ok((locked, Some((record, version))));
+                return Ok((locked, Some(HeldLock { record, version, put_at })));
             }
         }
         let whose = last.map_or_else(|| "somebody who comes and goes".into(), |found| found.whose());
@@ -250,16 +245,15 @@ impl S3Place {
     }
 
     fn judge(&self, found: &FoundLock, uid: &str) -> Locked {
-        match &found.record {
-            Some(record) if record.run_uid == uid => Locked::Taken,
-            _ if found.is_stale(self.lock_ttl) => Locked::TakenOver(found.whose()),
-            _ => Locked::Held(found.whose()),
+        if found.is_of(uid) {
+            Locked::Taken
+        } else if found.is_stale(self.lock_ttl) {
+            Locked::TakenOver(found.whose())
+        } else {
+            Locked::Held(found.whose())
         }
     }
 }
-
-/// What the keeper of a lock begins with.
-type Kept = (LockRecord, UpdateVersion);
 
 /// Whether a name is of our own things around the data.
 fn is_ours(name: &str) -> bool {
@@ -313,37 +307,38 @@ impl Place for S3Place {
     }
 
     async fn lock(&mut self, uid: &str) -> Result<Locked, Problem> {
-        if let Some((held, keeper)) = &self.keeper
+        if let Some((held, renewal)) = &self.held
             && held == uid
-            && keeper.lost().is_none()
+            && renewal.lost().is_none()
         {
             return Ok(Locked::Taken);
         }
         let lock = self.lock_object()?;
-        let (locked, kept) = self.take(&lock, uid).await.map_err(|fault| {
+        let (locked, held) = self.take(&lock, uid).await.map_err(|fault| {
             self.problem("the place cannot be locked", "GET or PUT", &lock.key, self.home(), &fault)
         })?;
-        if let Some((record, version)) = kept {
+        if let Some(held) = held {
             let site = Arc::clone(&self.site);
-            let endpoint = self.home().endpoint.clone();
-            let keeper = Keeper::start(site, endpoint, lock.key, record, version, self.timeout())?;
-            self.keeper = Some((uid.to_owned(), keeper));
+            let renewal = Renewal::start(site, &self.home().endpoint, lock.key, held, self.timeout())?;
+            self.held = Some((uid.to_owned(), renewal));
         }
         Ok(locked)
     }
 
+    fn lost(&self) -> Option<Problem> {
+        self.held.as_ref().and_then(|(_, renewal)| renewal.lost())
+    }
+
     async fn unlock(&mut self) -> Result<(), Problem> {
-        let Some((uid, keeper)) = self.keeper.take() else { return Ok(()) };
-        keeper.stop().await;
+        let Some((uid, renewal)) = self.held.take() else { return Ok(()) };
+        renewal.stop().await;
         let lock = self.lock_object()?;
         let problem = |verb, fault| {
             self.problem("the lock cannot be given back", verb, &lock.key, self.home(), &fault)
                 .kept(format!("the lock stays until it is stale, {} s", self.lock_ttl.as_secs()))
         };
         match lock.find().await.map_err(|fault| problem("GET", fault))? {
-            Some(found) if found.record.as_ref().is_some_and(|record| record.run_uid == uid) => {
-                lock.remove().await.map_err(|fault| problem("DELETE", fault))
-            }
+            Some(found) if found.is_of(&uid) => lock.remove().await.map_err(|fault| problem("DELETE", fault)),
             // Lost or removed meanwhile: not ours to remove.
             _ => Ok(()),
         }
