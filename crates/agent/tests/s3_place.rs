@@ -51,6 +51,78 @@ fn a_bad_target_is_told_with_its_exit_code() {
     }
 }
 
+/// All that is done around a load, with one fault at the request number `turn`.
+fn once_around(fault: &Fault, turn: usize) {
+    let server = TestS3::start();
+    let mut place = place(&plan_with(&server.endpoint(), &[("timeout", "200ms")]));
+    let marker = Marker::new(&dataset(), Sharing::Shared, "uid-1");
+    let once = server.fault(fault.clone().skip(turn).times(1));
+    run(async {
+        let checks = place.check().await;
+        assert!(checks.iter().all(|check| check.problem.is_none()), "{fault:?} {turn}: {checks:?}");
+        assert!(checks[3].finding.contains("is refused"), "{fault:?} {turn}: {}", checks[3].finding);
+        assert_eq!(place.lock("uid-1").await.unwrap(), Locked::Taken, "{fault:?} {turn}");
+        assert!(matches!(place.look().await.unwrap(), Found::Empty), "{fault:?} {turn}");
+        place.mark(&marker).await.unwrap();
+        assert!(matches!(place.look().await.unwrap(), Found::Marked(_)), "{fault:?} {turn}");
+        place.unmark(&marker).await.unwrap();
+        place.unlock().await.unwrap();
+    });
+    assert_eq!(once.hits(), 1, "{fault:?} {turn}");
+    assert_eq!(place.requests(), server.seen().len() as u64, "{fault:?} {turn}");
+    // Giving the lock back looks anew before it removes anything.
+    let expected = if turn == 13 { 16 } else { 15 };
+    assert_eq!(server.seen().len(), expected, "{fault:?} {turn}: {:?}", server.seen());
+}
+
+#[test]
+fn control_requests_that_fail_once_are_sent_again_and_counted() {
+    let faults = [
+        Fault::status(503, "SlowDown"),
+        Fault::status(500, "InternalError"),
+        Fault::status(502, ""),
+        Fault::status(429, ""),
+        Fault::close(),
+        Fault::hang(),
+    ];
+    std::thread::scope(|scope| {
+        for fault in &faults {
+            scope.spawn(move || (0..14).for_each(|turn| once_around(fault, turn)));
+        }
+    });
+}
+
+#[test]
+fn control_requests_that_go_on_failing_are_given_up_and_the_tries_are_told() {
+    let marker = Marker::new(&dataset(), Sharing::Shared, "uid-1");
+    for (fault, says) in [
+        (Fault::status(503, "SlowDown"), "3 of 3 tries: HTTP 503 SlowDown on "),
+        (Fault::close(), "3 of 3 tries: "),
+    ] {
+        let server = TestS3::start();
+        let away = server.fault(fault);
+        let mut place = place(&here(&server));
+        let (name, found) = problem(run(place.check()));
+        assert_eq!((name, found.exit), ("reachable", exit::UNREACHABLE), "{found}");
+        let others = run(async {
+            let lock = place.lock("uid-1").await.unwrap_err();
+            [lock, place.look().await.unwrap_err(), place.mark(&marker).await.unwrap_err()]
+        });
+        for found in [&found].into_iter().chain(&others) {
+            assert!(found.cause.starts_with(says) && found.exit == exit::UNREACHABLE, "{found}");
+        }
+        assert_eq!((away.hits(), place.requests()), (12, 12));
+    }
+    // What tells the truth is asked for once.
+    for (status, code) in [(403, "AccessDenied"), (404, "NoSuchBucket"), (501, "NotImplemented"), (507, "")] {
+        let server = TestS3::start();
+        let away = server.fault(Fault::status(status, code));
+        let (_, found) = problem(check(&here(&server)));
+        assert!(found.cause.starts_with(&format!("HTTP {status}")), "{found}");
+        assert_eq!(away.hits(), 1, "{status}");
+    }
+}
+
 #[test]
 fn no_bucket_and_no_rights_are_refused() {
     let server = TestS3::start();

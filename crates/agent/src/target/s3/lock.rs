@@ -15,7 +15,7 @@
 use super::classify::Fault;
 use super::store::{Store, path};
 use chrono::{DateTime, SecondsFormat, Utc};
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
+use object_store::{GetOptions, ObjectStore, PutMode, PutPayload, UpdateVersion};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -162,7 +162,6 @@ impl LockObject {
 
     /// Removes it.
     pub(super) async fn remove(&self) -> Result<(), Fault> {
-        self.store.trace.begin();
-        self.store.s3.delete(&path(&self.key)?).await.map_err(|error| self.store.fault(&error))
+        self.store.delete(&path(&self.key)?).await
     }
 }

@@ -13,6 +13,7 @@
 //! Deliberately missing: bulk delete, range requests, copy, and every way to credentials except the environment.
 
 mod backend;
+mod causes;
 mod classify;
 mod client;
 mod content;
@@ -26,6 +27,7 @@ mod store;
 mod target;
 mod timer;
 mod transport;
+mod tries;
 mod upload;
 
 pub use backend::S3Backend;

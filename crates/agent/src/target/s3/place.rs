@@ -2,7 +2,8 @@
 //!
 //! A prefix exists when a key begins with it, so there is nothing to create and nothing to remove but our own
 //! marker and lock. Requests go through the first endpoint (`PerAgent`: the agent's own), except the checks, which
-//! look at every one. They are counted apart from data requests, and wait at most [`PLACE_TIMEOUT`].
+//! look at every one. They are counted apart from data requests, wait at most [`PLACE_TIMEOUT`], and are tried again when
+//! they fail in a way that may pass (`tries.rs`).
 
 use super::classify::Fault;
 use super::client::{Link, Site};
@@ -12,13 +13,14 @@ use super::lock::{FoundLock, HeldLock, LOCK_NAME, LockObject, LockRecord};
 use super::renewal::Renewal;
 use super::store::{Store, path};
 use super::transport::{Purpose, Trace};
+use super::tries::tried;
 use crate::target::place::{Check, Found, Locked, Place};
 use lockstep_core::dataset::marker::{MARKER_NAME, Marker};
 use lockstep_core::op::ErrorClass;
 use lockstep_core::plan::{EndpointSelection, TargetPlan};
 use lockstep_core::problem::{Problem, exit};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{GetOptions, ObjectStore, PutMode, PutOptions, PutPayload};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -123,11 +125,18 @@ impl S3Place {
                 .likely("the server hangs, or something between here and there drops its packets")
                 .next(format!("curl -v --max-time 10 {}", link.endpoint))
                 .exit(exit::UNREACHABLE),
-            ErrorClass::Protocol => problem
-                .likely("the endpoint is a web page, a console or a proxy, and not the S3 port")
-                .likely("https is spoken on this port, and the endpoint says http (or the other way round)")
-                .next(format!("curl -v {}/{bucket}?list-type=2", link.endpoint))
-                .exit(exit::UNREACHABLE),
+            ErrorClass::Protocol => {
+                let problem = problem
+                    .likely("the endpoint is a web page, a console or a proxy, and not the S3 port")
+                    .next(format!("curl -v {}/{bucket}?list-type=2", link.endpoint))
+                    .exit(exit::UNREACHABLE);
+                if !link.endpoint.starts_with("https:") {
+                    return problem.likely("https is spoken on this port, and the endpoint says http");
+                }
+                problem
+                    .likely("its certificate is of an authority of your own, or http is spoken on this port")
+                    .next("name a file of that authority's certificates (PEM) in SSL_CERT_FILE")
+            }
             ErrorClass::NotFound => problem
                 .likely(format!("the bucket {bucket} does not exist at this endpoint"))
                 .next(format!("create it: aws --endpoint-url {} s3 mb s3://{bucket}", link.endpoint))
@@ -148,9 +157,12 @@ impl S3Place {
     async fn names(&self, store: &Store, limit: usize) -> Result<Vec<String>, Fault> {
         let prefix = Some(self.site.key("")).filter(|prefix| !prefix.is_empty());
         let options = PaginatedListOptions { max_keys: Some(limit), ..PaginatedListOptions::default() };
-        store.trace.begin();
-        let page = store.s3.list_paginated(prefix.as_deref(), options).await;
-        let page = page.map_err(|error| store.fault(&error))?.result;
+        let page = tried(async || {
+            store.trace.begin();
+            let page = store.s3.list_paginated(prefix.as_deref(), options.clone()).await;
+            page.map_err(|error| store.fault(&error))
+        });
+        let page = page.await?.result;
         let prefix = prefix.unwrap_or_default();
         let names = page.objects.iter().map(|object| object.location.as_ref());
         // Some servers list the prefix itself, as an empty object.
@@ -163,16 +175,24 @@ impl S3Place {
         let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_nanos());
         let key = self.site.key(&format!("{PROBE_NAME}-{}-{nanos}", self.site.agent_index));
         let key = path(&key).map_err(|fault| ("PUT", fault))?;
-        let failed = |verb, error: &object_store::Error| (verb, store.fault(error));
-        let body = PutPayload::from_static(b"lockstep");
-        store.trace.begin();
-        let first = store.s3.put_opts(&key, body.clone(), PutOptions::default()).await;
-        first.map_err(|error| failed("PUT", &error))?;
-        store.trace.begin();
-        let again = store.s3.put_opts(&key, body, PutMode::Create.into()).await;
-        store.trace.begin();
-        store.s3.delete(&key).await.map_err(|error| failed("DELETE", &error))?;
-        Ok(matches!(again, Err(object_store::Error::AlreadyExists { .. })))
+        let put = async |mode: PutMode| {
+            store.trace.begin();
+            let body = PutPayload::from_static(b"lockstep");
+            match store.s3.put_opts(&key, body, mode.into()).await {
+                Ok(_) => Ok(true),
+                Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+                Err(error) => Err(store.fault(&error)),
+            }
+        };
+        tried(async || put(PutMode::Overwrite).await).await.map_err(|fault| ("PUT", fault))?;
+        let heeded = match tried(async || put(PutMode::Create).await).await {
+            Ok(put) => !put,
+            Err(fault) if fault.may_pass() => return Err(("PUT", fault)),
+            // A server that knows no conditions may well say so.
+            Err(_) => false,
+        };
+        tried(async || store.delete(&key).await).await.map_err(|fault| ("DELETE", fault))?;
+        Ok(heeded)
     }
 
     /// The checks of one endpoint, ending at the first that failed.
@@ -221,7 +241,7 @@ impl S3Place {
         let mut last = None;
         for _ in 0..3 {
             let record = LockRecord::new(uid, self.site.agent_index, self.lock_ttl);
-            let (mode, locked) = match lock.find().await? {
+            let (mode, locked) = match tried(async || lock.find().await).await? {
                 None => (PutMode::Create, Locked::Taken),
                 Some(found) => match self.judge(&found, uid) {
                     locked @ Locked::Held(_) => return Ok((locked, None)),
@@ -229,11 +249,11 @@ impl S3Place {
                 },
             };
             let put_at = Instant::now();
-            let put = lock.put(&record, mode).await?;
+            let put = tried(async || lock.put(&record, mode.clone()).await).await?;
             if put.is_some() {
                 tokio::time::sleep(LOCK_SETTLE).await;
             }
-            last = lock.find().await?;
+            last = tried(async || lock.find().await).await?;
             if let Some(version) = put
                 && last.as_ref().is_some_and(|found| found.is_of(uid))
             {
@@ -279,23 +299,24 @@ impl Place for S3Place {
         let key = self.site.key(MARKER_NAME);
         let problem =
             |verb, key: &str, fault| self.problem("the place cannot be looked at", verb, key, link, &fault);
-        store.trace.begin();
         let path = path(&key).map_err(|fault| problem("GET", &key, fault))?;
-        match store.s3.get_opts(&path, GetOptions::default()).await {
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(problem("GET", &key, store.fault(&error))),
-            Ok(result) => {
-                let bytes =
-                    result.bytes().await.map_err(|error| problem("GET", &key, store.fault(&error)))?;
-                let marker = Marker::from_json(&bytes).map_err(|error| {
-                    Problem::new(format!("the marker of {} cannot be read", self.site.uri), error.to_string())
-                        .likely("another version of Lockstep wrote it, or something else wrote over it")
-                        .next(format!("look at s3://{}/{key}", self.site.bucket))
-                        .kept("nothing was touched")
-                        .exit(exit::REFUSED)
-                })?;
-                return Ok(Found::Marked(Box::new(marker)));
+        let document = tried(async || {
+            store.trace.begin();
+            match store.s3.get_opts(&path, GetOptions::default()).await {
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(store.fault(&error)),
+                Ok(result) => Ok(Some(result.bytes().await.map_err(|error| store.fault(&error))?)),
             }
+        });
+        if let Some(document) = document.await.map_err(|fault| problem("GET", &key, fault))? {
+            let marker = Marker::from_json(&document).map_err(|error| {
+                Problem::new(format!("the marker of {} cannot be read", self.site.uri), error.to_string())
+                    .likely("another version of Lockstep wrote it, or something else wrote over it")
+                    .next(format!("look at s3://{}/{key}", self.site.bucket))
+                    .kept("nothing was touched")
+                    .exit(exit::REFUSED)
+            })?;
+            return Ok(Found::Marked(Box::new(marker)));
         }
         // Room for our own keys beside as many foreign ones as are shown.
         let mut names = self.names(&store, NAMES_SHOWN + 3).await;
@@ -333,15 +354,17 @@ impl Place for S3Place {
         let Some((uid, renewal)) = self.held.take() else { return Ok(()) };
         renewal.stop().await;
         let lock = self.lock_object()?;
-        let problem = |verb, fault| {
-            self.problem("the lock cannot be given back", verb, &lock.key, self.home(), &fault)
+        let problem = |fault| {
+            self.problem("the lock cannot be given back", "GET or DELETE", &lock.key, self.home(), &fault)
                 .kept(format!("the lock stays until it is stale, {} s", self.lock_ttl.as_secs()))
         };
-        match lock.find().await.map_err(|fault| problem("GET", fault))? {
-            Some(found) if found.is_of(&uid) => lock.remove().await.map_err(|fault| problem("DELETE", fault)),
+        let returned = tried(async || match lock.find().await? {
+            // Looked at before each try: it may be another's when a try whose answer was lost has removed ours.
+            Some(found) if found.is_of(&uid) => lock.remove().await,
             // Lost or removed meanwhile: not ours to remove.
             _ => Ok(()),
-        }
+        });
+        returned.await.map_err(problem)
     }
 
     async fn mark(&mut self, marker: &Marker) -> Result<(), Problem> {
@@ -352,10 +375,14 @@ impl Place for S3Place {
         let text = marker.to_json().map_err(|error| {
             Problem::new(format!("the marker of {} cannot be written", self.site.uri), error.to_string())
         })?;
-        store.trace.begin();
         let path = path(&key).map_err(problem)?;
-        let result = store.s3.put_opts(&path, PutPayload::from(text), PutOptions::default()).await;
-        result.map(|_| ()).map_err(|error| problem(store.fault(&error)))
+        let body = PutPayload::from(text);
+        let put = tried(async || {
+            store.trace.begin();
+            let put = store.s3.put_opts(&path, body.clone(), PutOptions::default()).await;
+            put.map_err(|error| store.fault(&error))
+        });
+        put.await.map(|_| ()).map_err(problem)
     }
 
     async fn sync(&mut self) -> Result<(), Problem> {
@@ -368,11 +395,7 @@ impl Place for S3Place {
         let store = self.store(link)?;
         let key = self.site.key(MARKER_NAME);
         let problem = |fault| self.problem("the marker cannot be removed", "DELETE", &key, link, &fault);
-        store.trace.begin();
         let path = path(&key).map_err(problem)?;
-        match store.s3.delete(&path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(problem(store.fault(&error))),
-        }
+        tried(async || store.delete(&path).await).await.map_err(problem)
     }
 }
