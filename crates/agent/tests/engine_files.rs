@@ -142,15 +142,15 @@ fn a_marker_keeps_what_earlier_runs_have_put_until_a_cleanup() {
     let mut first = Driver::new(plan("uid-1"));
     assert_eq!(found(&mut first), Some(0));
     first.prepare(10, 10);
-    first.mark(Mark { prepared: true, puts_below: 500 });
+    first.mark(Mark { space: None, prepared: true, puts_below: 500 });
     assert_eq!((marker().ranges_done.len(), marker().puts_below), (10, 500));
-    first.mark(Mark { prepared: true, puts_below: 40 });
+    first.mark(Mark { space: None, prepared: true, puts_below: 40 });
     assert_eq!(marker().puts_below, 40, "the exact bound is lower than the one that was asked for first");
     first.finish();
 
     let mut second = Driver::new(plan("uid-2"));
     assert_eq!(found(&mut second), Some(40));
-    second.mark(Mark { prepared: false, puts_below: 0 });
+    second.mark(Mark { space: None, prepared: false, puts_below: 0 });
     let now = marker();
     assert_eq!((now.run_uid.as_str(), now.ranges_done.len(), now.puts_below), ("uid-2", 10, 40));
     second.cleanup(40);

@@ -83,10 +83,10 @@ fn what_is_below_http_has_its_class_too() {
     let nonsense = Raw::answering(b"SSH-2.0-OpenSSH_9.6\r\n");
     let closing = Raw::answering(b"");
     let cases = [
-        (closed_port(), ErrorClass::Connect, "Connection refused"),
+        (closed_port(), ErrorClass::Connect, "connection refused by"),
         (silent.address(), ErrorClass::Timeout, "no answer within 200ms"),
-        (nonsense.address(), ErrorClass::Protocol, "invalid HTTP"),
-        (closing.address(), ErrorClass::Reset, "connection closed"),
+        (nonsense.address(), ErrorClass::Protocol, "does not speak HTTP/1.1"),
+        (closing.address(), ErrorClass::Reset, "closed the connection before it answered"),
     ];
     for (address, class, says) in cases {
         let plan = plan_with(&format!("http://{address}"), &[("timeout", "200ms")]);

@@ -1,20 +1,18 @@
-//! The place of a data set in a bucket: checks, what lies there, the marker, the lock.
+//! The place of a data set in a bucket: checks, what lies there, the marker. Its lock is in `s3_lock.rs`.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the way to fail")]
 
 mod s3_common;
 
 use lockstep_agent::target::place::{Check, Found, Locked, Place};
-use lockstep_agent::target::s3::{Credentials, LOCK_NAME, S3Place};
+use lockstep_agent::target::s3::{Credentials, S3Place};
 use lockstep_core::dataset::marker::{MARKER_NAME, Marker};
 use lockstep_core::plan::{Sharing, TargetPlan};
 use lockstep_core::problem::{Problem, exit};
-use lockstep_testkit::process::wait_until;
 use lockstep_testkit::raw::{Raw, closed_port};
 use lockstep_testkit::s3::{Fault, TestS3};
 use lockstep_testkit::seaweed::{self, Seaweed};
 use s3_common::*;
-use std::time::{Duration, SystemTime};
 
 fn problem(checks: Vec<Check>) -> (&'static str, Problem) {
     let failed: Vec<_> = checks.into_iter().filter(|check| check.problem.is_some()).collect();
@@ -50,6 +48,78 @@ fn a_bad_target_is_told_with_its_exit_code() {
         assert_eq!((name, problem.exit), ("reachable", exit::UNREACHABLE), "{problem}");
         assert!(problem.cause.contains(&address.to_string()), "{problem}");
         assert!(!problem.likely.is_empty() && !problem.next.is_empty(), "{problem}");
+    }
+}
+
+/// All that is done around a load, with one fault at the request number `turn`.
+fn once_around(fault: &Fault, turn: usize) {
+    let server = TestS3::start();
+    let mut place = place(&plan_with(&server.endpoint(), &[("timeout", "200ms")]));
+    let marker = Marker::new(&dataset(), Sharing::Shared, "uid-1");
+    let once = server.fault(fault.clone().skip(turn).times(1));
+    run(async {
+        let checks = place.check().await;
+        assert!(checks.iter().all(|check| check.problem.is_none()), "{fault:?} {turn}: {checks:?}");
+        assert!(checks[3].finding.contains("is refused"), "{fault:?} {turn}: {}", checks[3].finding);
+        assert_eq!(place.lock("uid-1").await.unwrap(), Locked::Taken, "{fault:?} {turn}");
+        assert!(matches!(place.look().await.unwrap(), Found::Empty), "{fault:?} {turn}");
+        place.mark(&marker).await.unwrap();
+        assert!(matches!(place.look().await.unwrap(), Found::Marked(_)), "{fault:?} {turn}");
+        place.unmark(&marker).await.unwrap();
+        place.unlock().await.unwrap();
+    });
+    assert_eq!(once.hits(), 1, "{fault:?} {turn}");
+    assert_eq!(place.requests(), server.seen().len() as u64, "{fault:?} {turn}");
+    // Giving the lock back looks anew before it removes anything.
+    let expected = if turn == 13 { 16 } else { 15 };
+    assert_eq!(server.seen().len(), expected, "{fault:?} {turn}: {:?}", server.seen());
+}
+
+#[test]
+fn control_requests_that_fail_once_are_sent_again_and_counted() {
+    let faults = [
+        Fault::status(503, "SlowDown"),
+        Fault::status(500, "InternalError"),
+        Fault::status(502, ""),
+        Fault::status(429, ""),
+        Fault::close(),
+        Fault::hang(),
+    ];
+    std::thread::scope(|scope| {
+        for fault in &faults {
+            scope.spawn(move || (0..14).for_each(|turn| once_around(fault, turn)));
+        }
+    });
+}
+
+#[test]
+fn control_requests_that_go_on_failing_are_given_up_and_the_tries_are_told() {
+    let marker = Marker::new(&dataset(), Sharing::Shared, "uid-1");
+    for (fault, says) in [
+        (Fault::status(503, "SlowDown"), "3 of 3 tries: HTTP 503 SlowDown on "),
+        (Fault::close(), "3 of 3 tries: "),
+    ] {
+        let server = TestS3::start();
+        let away = server.fault(fault);
+        let mut place = place(&here(&server));
+        let (name, found) = problem(run(place.check()));
+        assert_eq!((name, found.exit), ("reachable", exit::UNREACHABLE), "{found}");
+        let others = run(async {
+            let lock = place.lock("uid-1").await.unwrap_err();
+            [lock, place.look().await.unwrap_err(), place.mark(&marker).await.unwrap_err()]
+        });
+        for found in [&found].into_iter().chain(&others) {
+            assert!(found.cause.starts_with(says) && found.exit == exit::UNREACHABLE, "{found}");
+        }
+        assert_eq!((away.hits(), place.requests()), (12, 12));
+    }
+    // What tells the truth is asked for once.
+    for (status, code) in [(403, "AccessDenied"), (404, "NoSuchBucket"), (501, "NotImplemented"), (507, "")] {
+        let server = TestS3::start();
+        let away = server.fault(Fault::status(status, code));
+        let (_, found) = problem(check(&here(&server)));
+        assert!(found.cause.starts_with(&format!("HTTP {status}")), "{found}");
+        assert_eq!(away.hits(), 1, "{status}");
     }
 }
 
@@ -105,100 +175,6 @@ fn what_lies_there_is_told_apart() {
         place.unlock().await.unwrap();
     });
     assert_eq!(server.count(|seen| seen.is_data), 0, "{:?}", server.seen());
-}
-
-#[test]
-fn one_run_holds_the_place_until_it_lets_go() {
-    let server = TestS3::start();
-    let plan = here(&server);
-    let (mut first, mut second) = (place(&plan), place(&plan));
-    run(async {
-        assert_eq!(first.lock("uid-1").await.unwrap(), Locked::Taken);
-        let held = second.lock("uid-2").await.unwrap();
-        let Locked::Held(text) = held else { panic!("{held:?}") };
-        assert!(text.starts_with("run uid-1 (agent 0) since 2"), "{text}");
-        // A replacement of the agent that kept it, in the same run.
-        assert_eq!(second.lock("uid-1").await.unwrap(), Locked::Taken);
-        second.unlock().await.unwrap();
-        assert!(!server.file(&format!("run/1/{LOCK_NAME}")).exists());
-        first.unlock().await.unwrap();
-        assert_eq!(second.lock("uid-2").await.unwrap(), Locked::Taken);
-        second.unlock().await.unwrap();
-    });
-}
-
-#[test]
-fn a_lock_whose_holder_is_gone_is_taken_over_and_said_so() {
-    let server = TestS3::start();
-    let plan = here(&server);
-    let mut next = place(&plan);
-    run(async {
-        let mut gone = place(&plan);
-        assert_eq!(gone.lock("uid-1").await.unwrap(), Locked::Taken);
-        drop(gone);
-        assert!(matches!(next.lock("uid-2").await.unwrap(), Locked::Held(_)), "not stale yet");
-        // Not renewed for longer than its time to live, as the server's clock has it.
-        let file =
-            std::fs::File::options().write(true).open(server.file(&format!("run/1/{LOCK_NAME}"))).unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(90)).unwrap();
-        let over = next.lock("uid-2").await.unwrap();
-        let Locked::TakenOver(text) = over else { panic!("{over:?}") };
-        assert!(text.contains("run uid-1") && text.contains("renewed 90 s ago"), "{text}");
-        next.unlock().await.unwrap();
-    });
-}
-
-#[test]
-fn a_lock_is_renewed_and_its_loss_is_noticed() {
-    let server = TestS3::start();
-    let mut place = place(&here(&server)).with_lock_ttl(Duration::from_secs(1));
-    let renewals = || server.count(|seen| seen.verb == "PUT" && seen.key.ends_with(LOCK_NAME));
-    assert_eq!(run(place.lock("uid-1")).unwrap(), Locked::Taken);
-    assert!(wait_until(Duration::from_secs(20), || renewals() >= 3), "the lock is not renewed");
-    assert!(place.lock_lost().is_none());
-    // Again and again: the server may be writing a renewal just now, and would bring the file back.
-    let lost = || {
-        let _ = std::fs::remove_file(server.file(&format!("run/1/{LOCK_NAME}")));
-        place.lock_lost().is_some()
-    };
-    assert!(wait_until(Duration::from_secs(20), lost), "the loss is not noticed");
-    let lost = place.lock_lost().unwrap();
-    assert!(lost.cause.contains("removed"), "{lost}");
-    run(place.unlock()).unwrap();
-    let after = renewals();
-    std::thread::sleep(Duration::from_millis(600));
-    assert_eq!(renewals(), after, "renewed after it was given back");
-}
-
-#[test]
-fn of_two_at_one_moment_the_one_who_was_refused_knows() {
-    let server = TestS3::start();
-    let plan = here(&server);
-    let slow = server.fault(Fault::delay(Duration::from_millis(300)).verb("PUT").key(LOCK_NAME).times(1));
-    let mut first = place(&plan);
-    let first = std::thread::spawn(move || run(first.lock("uid-1")).unwrap());
-    assert!(wait_until(Duration::from_secs(20), || slow.hits() == 1));
-    // The first has seen that it is free, and its put is on the way.
-    let mut second = place(&plan);
-    assert_eq!(run(second.lock("uid-2")).unwrap(), Locked::Taken);
-    let held = first.join().unwrap();
-    assert!(matches!(&held, Locked::Held(text) if text.contains("uid-2")), "{held:?}");
-}
-
-#[test]
-fn a_lock_that_somebody_wrote_over_at_once_is_not_ours() {
-    let server = TestS3::start();
-    // The second look, after the put.
-    let look = server.fault(Fault::hang().verb("GET").key(LOCK_NAME).skip(1).times(1));
-    let mut place = place(&here(&server));
-    let locked = std::thread::spawn(move || run(place.lock("uid-1")).unwrap());
-    assert!(wait_until(Duration::from_secs(20), || look.hits() == 1));
-    let file = server.file(&format!("run/1/{LOCK_NAME}"));
-    let record = std::fs::read_to_string(&file).unwrap().replace("uid-1", "uid-2");
-    std::fs::write(&file, record).unwrap();
-    look.release();
-    let held = locked.join().unwrap();
-    assert!(matches!(&held, Locked::Held(text) if text.contains("uid-2")), "{held:?}");
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn an_endpoint_that_refuses_hangs_or_speaks_no_s3_is_unreachable() {
     );
     let no_http = Raw::answering(b"220 mail.example.com ESMTP ready\r\n");
     let cases: [(&str, std::net::SocketAddr, &[&str]); 4] = [
-        ("refuses", closed_port(), &["Connection refused", "curl"]),
+        ("refuses", closed_port(), &["connection refused by", "curl"]),
         ("hangs", silent.address(), &["no answer within", "curl"]),
         ("a web page", garbage.address(), &["S3"]),
         ("no HTTP", no_http.address(), &[]),

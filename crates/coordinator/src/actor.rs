@@ -9,6 +9,7 @@ use crate::live::Live;
 use lockstep_core::clock::ClockSample;
 use lockstep_core::link::{Inbox, Outbox};
 use lockstep_core::plan::Plan;
+use lockstep_core::results::ledger::numbered;
 use lockstep_core::results::part::StagePart;
 use lockstep_core::results::recorder::Interval;
 use lockstep_core::run::Run;
@@ -406,7 +407,7 @@ impl Actor {
             }
             // What it finished was acknowledged, lease by lease, and will not be done again.
             if let Some(finished) = self.run.finished_by(part.stage, (index, attempt)) {
-                part.ranges_done = finished.done.ranges().to_vec();
+                part.ranges_done = numbered(&finished.done, self.plan.dataset.len());
                 (part.created, part.existed) = (finished.changed, finished.unchanged);
             }
             self.write(Box::new(part), |part, written| {

@@ -55,7 +55,7 @@ pub fn build(end: &RunEnd, times: &WallTimes, version: &str) -> Report {
         in_doubt: is_in_doubt(end),
         degraded,
         thresholds: &end.plan.thresholds,
-        objects_planned: prepares.then(|| end.plan.dataset.len()),
+        objects_planned: prepares.then(|| end.plan.objects_in_all()),
         stages: &stages,
         timeline: timeline(end),
         problems,

@@ -102,13 +102,13 @@ impl TryFrom<v1::Lease> for Lease {
 
 impl From<Mark> for v1::Mark {
     fn from(mark: Mark) -> Self {
-        Self { prepared: mark.prepared, puts_below: mark.puts_below }
+        Self { space: mark.space, prepared: mark.prepared, puts_below: mark.puts_below }
     }
 }
 
 impl From<v1::Mark> for Mark {
     fn from(wire: v1::Mark) -> Self {
-        Self { prepared: wire.prepared, puts_below: wire.puts_below }
+        Self { space: wire.space, prepared: wire.prepared, puts_below: wire.puts_below }
     }
 }
 
@@ -135,8 +135,8 @@ impl From<&Says> for Up {
             Says::Arrived { stage, degraded } => {
                 Self::Arrived(v1::Arrived { stage: *stage, degraded: degraded.clone() })
             }
-            Says::Place { fresh, puts_below } => {
-                Self::Place(v1::Place { fresh: *fresh, puts_below: *puts_below })
+            Says::Place { space, fresh, puts_below } => {
+                Self::Place(v1::Place { space: *space, fresh: *fresh, puts_below: *puts_below })
             }
             Says::Marked(mark) => Self::Marked((*mark).into()),
             Says::Fault { stage, problem, fatal } => {
@@ -168,7 +168,7 @@ impl TryFrom<Up> for Says {
             Up::LeaseDone(m) => Self::LeaseDone(m.into()),
             Up::Draining(m) => Self::Draining { stage: m.stage },
             Up::Arrived(m) => Self::Arrived { stage: m.stage, degraded: m.degraded },
-            Up::Place(m) => Self::Place { fresh: m.fresh, puts_below: m.puts_below },
+            Up::Place(m) => Self::Place { space: m.space, fresh: m.fresh, puts_below: m.puts_below },
             Up::Marked(m) => Self::Marked(m.into()),
             Up::Fault(m) => Self::Fault {
                 stage: m.stage,
@@ -186,7 +186,7 @@ pub fn directive_to_wire(directive: &Directive, plan_json: &[u8]) -> Down {
     match directive {
         Directive::Plan => Down::Plan(v1::Plan { json: plan_json.to_vec() }),
         Directive::Release { stage } => Down::Release(v1::Release { stage: *stage }),
-        Directive::Keep => Down::Keep(v1::Keep {}),
+        Directive::Keep { space } => Down::Keep(v1::Keep { space: *space }),
         Directive::Mark(mark) => Down::Mark((*mark).into()),
         Directive::Stage { stage } => Down::Stage(v1::Stage { stage: *stage }),
         Directive::Arm { stage, round, at_ns, spin } => {
@@ -215,7 +215,7 @@ impl TryFrom<&Down> for Directive {
             Down::Welcome(_) | Down::Ack(_) | Down::Ping(_) => return Err(ConvertError("a directive")),
             Down::Plan(_) => Self::Plan,
             Down::Release(m) => Self::Release { stage: m.stage },
-            Down::Keep(_) => Self::Keep,
+            Down::Keep(m) => Self::Keep { space: m.space },
             Down::Mark(m) => Self::Mark((*m).into()),
             Down::Stage(m) => Self::Stage { stage: m.stage },
             Down::Arm(m) => Self::Arm { stage: m.stage, round: m.round, at_ns: m.at_ns, spin: m.spin },

@@ -236,12 +236,13 @@ impl Director {
                 self.drained.insert(stage);
                 self.apply_drains();
             }
-            Command::Keep => {
+            Command::Keep { space: Some(other) } => self.ask(0, Request::Adopt(other)),
+            Command::Keep { space: None } => {
                 self.identity.keeper = true;
                 // Before preflight the place may be anybody's: then preflight looks at it first, and locks it.
                 let looked = self.active.as_ref().is_some_and(|active| active.step == Step::Closing);
-                if (looked || self.ended.is_some()) && super::keeper::writes(&self.plan) {
-                    self.ask(0, Request::Lock);
+                if (looked || self.ended.is_some()) && super::kept::writes(&self.plan) {
+                    self.ask(0, Request::TakeOver);
                 }
             }
             Command::Mark(mark) => self.ask(0, Request::Mark(mark)),
@@ -385,9 +386,9 @@ impl Director {
     }
 
     fn kept(&mut self, serial: u64, request: Request, answer: Answer) {
-        let place = answer.as_ref().ok().and_then(|findings| findings.place);
-        if let Some(Found { fresh, puts_below }) = place {
-            let _ = self.events.send(EngineEvent::Place { fresh, puts_below });
+        let place = answer.as_ref().ok().and_then(|findings| findings.found);
+        if let Some(Found { space, fresh, puts_below }) = place {
+            let _ = self.events.send(EngineEvent::Place { space, fresh, puts_below });
         }
         if let (Request::Mark(mark), Ok(_)) = (request, &answer) {
             let _ = self.events.send(EngineEvent::Marked(mark));
@@ -397,7 +398,7 @@ impl Director {
             let stage = self.active.as_ref().map_or(0, |active| active.stage);
             if let Err(problem) = answer {
                 // A place that is another run's by now, or bears no word of what is put there, ends what is under way.
-                let grave = matches!(request, Request::Lock | Request::Mark(_));
+                let grave = matches!(request, Request::TakeOver | Request::Adopt(_) | Request::Mark(_));
                 if grave && self.active.is_some() {
                     self.fail(problem);
                 } else {
@@ -412,7 +413,7 @@ impl Director {
                 Ok(_) => self.muster(),
                 Err(problem) => self.fail(problem),
             },
-            Request::Lock | Request::Unlock | Request::Mark(_) => {}
+            Request::TakeOver | Request::Adopt(_) | Request::Unlock | Request::Mark(_) => {}
             Request::Sync | Request::Unmark => {
                 if let Err(problem) = answer {
                     self.fail(problem);

@@ -38,9 +38,12 @@ pub enum Command {
         /// Index of the stage.
         stage: u32,
     },
-    /// This agent keeps the lock and the marker from now on.
-    Keep,
-    /// Write this into the marker; answered by [`EngineEvent::Marked`] or a fault.
+    /// This agent keeps the lock and the marker of a place from now on. Answered by [`EngineEvent::Place`] or a fault.
+    Keep {
+        /// The shared place, or that of another agent, which is gone for good.
+        space: Option<u32>,
+    },
+    /// Write this into a marker; answered by [`EngineEvent::Marked`] or a fault.
     Mark(Mark),
     /// The rate of the whole cluster is split over this many agents now, and this is our number among them.
     Resplit {
@@ -90,8 +93,10 @@ pub enum EngineEvent {
         /// What was measured.
         part: Box<StagePart>,
     },
-    /// What was found at the place that this agent keeps; comes before the end of preflight.
+    /// What was found at a place that this agent keeps; of its own, or the shared one, before the end of preflight.
     Place {
+        /// Whose place.
+        space: Option<u32>,
         /// It held nothing.
         fresh: bool,
         /// Below which index puts of earlier runs may lie; 0 where there are none.

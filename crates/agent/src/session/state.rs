@@ -116,7 +116,7 @@ impl Session {
                 self.take_up(stage);
                 vec![Effect::Tell(Command::Begin { stage, at_ns: now_ns, spin: false })]
             }
-            Directive::Keep => vec![Effect::Tell(Command::Keep)],
+            Directive::Keep { space } => vec![Effect::Tell(Command::Keep { space })],
             Directive::Mark(mark) => vec![Effect::Tell(Command::Mark(mark))],
             Directive::Stage { stage } => {
                 self.take_up(stage);
@@ -230,7 +230,9 @@ impl Session {
                 self.parts.push(*part);
                 Vec::new()
             }
-            EngineEvent::Place { fresh, puts_below } => vec![Effect::Say(Says::Place { fresh, puts_below })],
+            EngineEvent::Place { space, fresh, puts_below } => {
+                vec![Effect::Say(Says::Place { space, fresh, puts_below })]
+            }
             EngineEvent::Marked(mark) => vec![Effect::Say(Says::Marked(mark))],
             // Also said when an abort found nothing to stop.
             EngineEvent::Idle if !self.active => Vec::new(),

@@ -48,6 +48,11 @@ pub trait Place {
     async fn look(&mut self) -> Result<Found, Problem>;
     /// Takes the lock for the run `uid`, and holds it until [`Place::unlock`] or the end of the process.
     async fn lock(&mut self, uid: &str) -> Result<Locked, Problem>;
+    /// Why the lock that was taken is not ours any more, where that can happen. To be asked now and then; stays until the
+    /// lock is taken again.
+    fn lost(&self) -> Option<Problem> {
+        None
+    }
     /// Gives the lock back and removes what it left.
     async fn unlock(&mut self) -> Result<(), Problem>;
     /// Creates the place if it is absent, and writes the marker, durably.

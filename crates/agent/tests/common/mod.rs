@@ -5,7 +5,8 @@
 
 use lockstep_agent::clock;
 use lockstep_agent::engine::interface::{Command, EngineEvent};
-use lockstep_agent::engine::{Engine, EngineHandle, Identity};
+use lockstep_agent::engine::{Engine, EngineHandle, Identity, start_with};
+use lockstep_agent::target::backend::Backend;
 use lockstep_core::dataset::content::ContentSpec;
 use lockstep_core::dataset::size::SizeSpec;
 use lockstep_core::dataset::{DataSet, FilesIn, Layout, Tree};
@@ -19,11 +20,14 @@ use lockstep_core::run::message::Mark;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Longest wait for anything.
 pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Length of a stage that something else ends, milliseconds.
+pub const LONG_STAGE_MS: u64 = 60_000;
 
 pub fn flat(objects: u64) -> Layout {
     Layout::Flat { objects, prefix_shards: 0 }
@@ -146,23 +150,32 @@ impl Driver {
     }
 
     pub fn at(plan: Plan, index: u32, keeper: bool) -> Self {
+        Self::start(plan, index, keeper, Engine::start)
+    }
+
+    /// The only agent, over a backend that the plan's target does not make.
+    pub fn over<B: Backend>(plan: Plan, backend: B) -> Self {
+        Self::start(plan, 0, true, |plan, identity, events| start_with(backend, plan, identity, events))
+    }
+
+    fn start(
+        plan: Plan,
+        index: u32,
+        keeper: bool,
+        start: impl FnOnce(Arc<Plan>, Identity, UnboundedSender<EngineEvent>) -> Result<EngineHandle, Problem>,
+    ) -> Self {
         let plan = Arc::new(plan);
         let (send, events) = unbounded_channel();
         let identity = Identity { index, attempt: 1, keeper, cores: Vec::new(), user_agent: "test".into() };
-        let handle = Engine::start(Arc::clone(&plan), identity, send).expect("an engine");
+        let handle = start(Arc::clone(&plan), identity, send).expect("an engine");
         Self { plan, handle, events, next_lease: 1 }
     }
 
     /// The next event; panics after [`DEADLINE`].
     pub fn next(&mut self) -> EngineEvent {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            match self.events.try_recv() {
-                Ok(event) => return event,
-                Err(error) => assert!(Instant::now() < deadline, "no event: {error}"),
-            }
-            std::thread::sleep(Duration::from_micros(200));
-        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let next = async { tokio::time::timeout(DEADLINE, self.events.recv()).await };
+        runtime.block_on(next).expect("an event in time").expect("an engine that lives")
     }
 
     pub fn lease(&mut self, stage: u32, kind: LeaseKind, start: u64, end: u64) -> u64 {

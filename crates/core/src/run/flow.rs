@@ -64,7 +64,7 @@ impl Run {
         };
         self.keeper = able(true).or_else(|| able(false)).map(|seat| (seat.index, seat.attempt));
         if let Some((index, _)) = self.keeper {
-            self.send(index, Directive::Keep);
+            self.send(index, Directive::Keep { space: None });
         }
     }
 

@@ -27,28 +27,66 @@ pub(super) struct PlaceFacts {
     pub found_below: u64,
     /// What its keeper was asked to write last.
     asked: Option<(Holder, Mark)>,
+    /// Who looked at it last: holds its lock.
+    kept_by: Option<Holder>,
 }
 
 impl Run {
-    /// The key space that the agent at `index` works in by right.
-    fn space_of(&self, index: u32) -> Option<u32> {
-        (self.plan.sharing == Sharing::PerAgent).then_some(index)
-    }
-
-    /// The agent that looks after the place of a key space now.
+    /// The agent that looks after the place of a key space now: its own, or who adopted it.
     fn keeper_of(&self, space: Option<u32>) -> Option<Holder> {
         let (index, attempt) = match space {
             None => self.keeper?,
-            Some(index) => (index, self.seats[index as usize].attempt),
+            Some(own) if self.seats[own as usize].is_live() => (own, self.seats[own as usize].attempt),
+            Some(own) => self.adopter_of(own)?,
         };
         let seat = &self.seats[index as usize];
         (seat.attempt == attempt && seat.was_ready && seat.position().is_some()).then_some((index, attempt))
     }
 
-    /// What the agent at `index` found at its place. The first look counts: later ones see what this run did.
-    pub(super) fn on_place(&mut self, index: u32, fresh: bool, puts_below: u64) {
-        let space = self.space_of(index);
+    /// Who keeps the place of `own`, which is gone for good, and has said what lies there.
+    fn adopter_of(&self, own: u32) -> Option<Holder> {
+        let adopter = *self.adopters.get(&own)?;
+        let kept_by = self.places.get(&Some(own)).and_then(|facts| facts.kept_by);
+        (kept_by == Some(adopter)).then_some(adopter)
+    }
+
+    /// Agents that are gone for good while work of theirs is left in the stage under way, and whose places others keep:
+    /// those others may finish it. Asks somebody to keep the places of the rest.
+    pub(super) fn adopt_places(&mut self, current: &Current, now_ns: u64) -> Vec<u32> {
+        if self.plan.sharing != Sharing::PerAgent || current.drained {
+            return Vec::new();
+        }
+        let mut adopted = Vec::new();
+        for own in 0..self.plan.replicas {
+            let left = (current.first..=current.last)
+                .any(|stage| self.pools.get(&stage).is_some_and(|pool| pool.has_free(Some(own))));
+            // Not while the lost one may still write, or hold its lock.
+            let gone = self.ghosts.iter().all(|ghost| ghost.index != own || ghost.gone_ns <= now_ns);
+            if self.seats[own as usize].is_live() || !left || !gone {
+                continue;
+            }
+            let able = |holder: Holder| {
+                let seat = &self.seats[holder.0 as usize];
+                seat.attempt == holder.1 && seat.in_stage().is_some() && seat.state.is_heard()
+            };
+            if !self.adopters.get(&own).is_some_and(|holder| able(*holder)) {
+                let mut others = self.seats.iter().map(|seat| (seat.index, seat.attempt));
+                let Some(holder) = others.find(|holder| able(*holder)) else { continue };
+                self.adopters.insert(own, holder);
+                self.send(holder.0, Directive::Keep { space: Some(own) });
+            }
+            adopted.extend(self.adopter_of(own).map(|_| own));
+        }
+        adopted
+    }
+
+    /// What the agent at `index` found at a place that it keeps. The first look counts: later ones see what this run did.
+    pub(super) fn on_place(&mut self, holder: Holder, space: Option<u32>, fresh: bool, puts_below: u64) {
+        if space.is_some_and(|own| own >= self.plan.replicas) {
+            return;
+        }
         let facts = self.places.entry(space).or_default();
+        facts.kept_by = Some(holder);
         if !facts.looked {
             (facts.looked, facts.fresh) = (true, fresh);
         }
@@ -58,11 +96,10 @@ impl Run {
         }
     }
 
-    /// The marker of the place that the agent at `index` keeps says `mark`.
-    pub(super) fn on_marked(&mut self, index: u32, mark: Mark) {
-        let space = self.space_of(index);
+    /// A marker says `mark`.
+    pub(super) fn on_marked(&mut self, mark: Mark) {
         if let Some(puts) = &mut self.puts {
-            puts.allow(space, mark.puts_below);
+            puts.allow(mark.space, mark.puts_below);
         }
     }
 
@@ -97,9 +134,9 @@ impl Run {
             && self.plan.stages.iter().zip(&self.stages).any(|(stage, facts)| {
                 facts.state == StageState::Done && matches!(stage.kind, StageKind::Prepare { .. })
             });
-        let mark = Mark { prepared, puts_below: self.puts_bound(space) };
+        let mark = Mark { space, prepared, puts_below: self.puts_bound(space) };
         let said = self.places.get(&space).is_some_and(|facts| facts.asked.is_some());
-        (said || mark != Mark::default()).then_some(mark)
+        (said || prepared || mark.puts_below > 0).then_some(mark)
     }
 
     /// Below which index the puts of this run lie, or will in a while.
@@ -114,7 +151,8 @@ impl Run {
             return end.map_or(0, |(_, end)| end).min(asked);
         }
         let Phase::Stage(current) = &self.phase else { return asked };
-        if !self.puts_in(current) {
+        // Who is gone for good puts nothing more.
+        if !self.puts_in(current) || space.is_some_and(|own| !self.seats[own as usize].is_live()) {
             return asked;
         }
         let base = self.plan.dataset.len().max(facts.found_below);
@@ -141,6 +179,7 @@ impl Run {
             return true;
         }
         super::work::spaces(&self.plan)
+            .filter(|space| space.is_none_or(|own| self.seats[own as usize].is_live()))
             .filter(|space| self.keeper_of(*space).is_some())
             .all(|space| puts.is_allowed(space))
     }

@@ -114,14 +114,16 @@ pub enum Says {
         /// What happened in it that makes the run `Degraded`, e.g. a pause of the process.
         degraded: Vec<String>,
     },
-    /// What was found at the place that this agent keeps.
+    /// What was found at a place that this agent keeps.
     Place {
+        /// Whose place: an agent's own key space, or the shared one.
+        space: Option<u32>,
         /// It held nothing.
         fresh: bool,
         /// Below which index puts of earlier runs may lie; 0 where there are none.
         puts_below: u64,
     },
-    /// The marker of the place that this agent keeps says this now, durably.
+    /// The marker of a place that this agent keeps says this now, durably.
     Marked(Mark),
     /// Something that a person must know; a fatal one fails the stage.
     Fault {
@@ -139,6 +141,8 @@ pub enum Says {
 /// What the marker of a place says for this run, beside whose and which data set it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
+    /// Which place: an agent's own key space, or the shared one.
+    pub space: Option<u32>,
     /// Every object of the data set is written. `false`: as it was found.
     pub prepared: bool,
     /// Below which index puts of this run may lie, beyond the data set; 0 where there are none.
@@ -170,9 +174,12 @@ pub enum Directive {
         /// Index of the stage.
         stage: u32,
     },
-    /// You keep the lock and the marker of the place.
-    Keep,
-    /// Write this into the marker of the place that you keep.
+    /// You keep the lock and the marker of a place.
+    Keep {
+        /// The shared one, or that of an agent that is gone for good. Its own each agent keeps unasked.
+        space: Option<u32>,
+    },
+    /// Write this into the marker of a place that you keep.
     Mark(Mark),
     /// Get ready to begin the stage at an instant.
     Stage {

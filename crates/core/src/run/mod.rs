@@ -69,6 +69,8 @@ pub struct Run {
     keeper: Option<(u32, u32)>,
     /// What is known of each place, by key space.
     places: BTreeMap<Option<u32>, marks::PlaceFacts>,
+    /// Who keeps the places of agents that are gone for good, by their index.
+    adopters: BTreeMap<u32, pool::Holder>,
     delayed: bool,
     deadline_passed: bool,
     stop: Option<Stop>,
@@ -199,6 +201,7 @@ impl Run {
             next_lease: 0,
             keeper: None,
             places: BTreeMap::new(),
+            adopters: BTreeMap::new(),
             delayed: false,
             deadline_passed: false,
             stop: None,

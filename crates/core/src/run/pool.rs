@@ -21,8 +21,8 @@ pub type Holder = (u32, u32);
 /// What one holder said of the leases that it finished.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finished {
-    /// Objects that are done.
-    pub done: RangeSet,
+    /// Objects that are done, by key space.
+    pub done: BTreeMap<Option<u32>, RangeSet>,
     /// Objects that it wrote or deleted.
     pub changed: u64,
     /// Objects that already were as they should be.
@@ -110,6 +110,12 @@ impl Pool {
     #[must_use]
     pub fn finished_by(&self, holder: Holder) -> Option<&Finished> {
         self.finished.get(&holder)
+    }
+
+    /// Whether something of `space` is left to be given out.
+    #[must_use]
+    pub fn has_free(&self, space: Option<u32>) -> bool {
+        self.free.get(&space).is_some_and(|free| !free.is_empty())
     }
 
     /// Whether nothing is free and nothing is open.
@@ -214,8 +220,9 @@ impl Pool {
         }
         if matches!(lease.kind, LeaseKind::Prepare | LeaseKind::Cleanup) {
             let finished = self.finished.entry(holder).or_default();
+            let done = finished.done.entry(lease.space).or_default();
             for &(start, end) in &report.done {
-                finished.done.insert(start.max(lease.start), end.min(lease.end));
+                done.insert(start.max(lease.start), end.min(lease.end));
             }
             finished.changed = finished.changed.saturating_add(report.changed);
             finished.unchanged = finished.unchanged.saturating_add(report.unchanged);
@@ -303,7 +310,7 @@ mod tests {
         pool.lease(lost, 2, 1, 1, &[]).expect("more work");
         pool.take_back(lost);
         let finished = pool.finished_by(lost).expect("it finished something");
-        assert_eq!(finished.done, RangeSet::of(lease.start, lease.end));
+        assert_eq!(finished.done, [(None, RangeSet::of(lease.start, lease.end))].into());
         assert_eq!((finished.changed, finished.unchanged), (lease.end - lease.start, 0));
         assert_eq!(pool.finished_by(other), None);
     }

@@ -81,8 +81,10 @@ impl Run {
                     self.step_to(index, stage, Step::Draining, "its I/O is over", now_ns);
                 }
             }
-            Says::Place { fresh, puts_below } => self.on_place(index, fresh, puts_below),
-            Says::Marked(mark) => self.on_marked(index, mark),
+            Says::Place { space, fresh, puts_below } => {
+                self.on_place((index, attempt), space, fresh, puts_below);
+            }
+            Says::Marked(mark) => self.on_marked(mark),
             Says::Arrived { stage, degraded } => {
                 if self.is_under_way(index, stage, true, "Arrived", now_ns) {
                     for what in degraded {

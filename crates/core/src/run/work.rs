@@ -57,7 +57,8 @@ impl Run {
             return false;
         }
         let live = self.live();
-        let orphaned = self.orphaned_spaces(current);
+        self.abandon_memory(current);
+        let adopted = self.adopt_places(current, now_ns);
         let mut granted = false;
         for index in 0..self.plan.replicas {
             if !self.may_hold_work(index, current) {
@@ -69,7 +70,7 @@ impl Run {
                 let put = self.plan.stages[stage as usize].kind.execute().is_some_and(has_puts);
                 let puts = self.puts.as_mut().filter(|_| put);
                 for pool in self.pools.get_mut(&stage).into_iter().chain(puts) {
-                    while let Some(lease) = pool.lease(holder, self.next_lease, stage, live, &orphaned) {
+                    while let Some(lease) = pool.lease(holder, self.next_lease, stage, live, &adopted) {
                         self.next_lease += 1;
                         leases.push(lease);
                     }
@@ -94,20 +95,19 @@ impl Run {
         works && staged && seat.state.is_heard()
     }
 
-    /// Key spaces whose agent is gone for good. Others finish their work; where nobody can, as the space was the
-    /// memory of that agent, what was not done never will be, and nobody waits for it.
-    fn orphaned_spaces(&mut self, current: &Current) -> Vec<u32> {
+    /// Where a key space was the memory of an agent that is gone for good, what was not done of it never will be, and
+    /// nobody waits for it.
+    fn abandon_memory(&mut self, current: &Current) {
+        if !matches!(self.plan.target.scheme, Scheme::Mem | Scheme::Null) {
+            return;
+        }
         let gone: Vec<u32> =
             self.seats.iter().filter(|seat| !seat.is_live()).map(|seat| seat.index).collect();
-        if !matches!(self.plan.target.scheme, Scheme::Mem | Scheme::Null) {
-            return gone;
-        }
         for stage in current.first..=current.last {
             if let Some(pool) = self.pools.get_mut(&stage) {
                 gone.iter().for_each(|index| pool.abandon(Some(*index)));
             }
         }
-        Vec::new()
     }
 
     /// Takes back what the agent at `index` holds, which is given up or dead. Any other answers each lease itself, also

@@ -2,20 +2,21 @@
 //! thread exists.
 
 use super::client::{S3Client, Site};
+use super::place::LOCK_TTL;
 use super::{Credentials, S3Place, S3Target};
 use crate::target::backend::{Assignment, Backend};
 use lockstep_core::dataset::names::write_agent_prefix;
-use lockstep_core::plan::{Plan, Sharing};
+use lockstep_core::plan::Plan;
 use lockstep_core::problem::Problem;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Makes S3 targets.
 #[derive(Debug)]
 pub struct S3Backend {
     site: Arc<Site>,
-    /// The same with the agent's own prefix, where agents have one each.
-    place: Site,
+    lock_ttl: Duration,
 }
 
 impl S3Backend {
@@ -47,13 +48,14 @@ impl S3Backend {
         credentials: Option<Credentials>,
     ) -> Result<Self, Problem> {
         let site = Site::read(&plan.target, user_agent, index, credentials)?;
-        let mut place = site.clone();
-        if plan.sharing == Sharing::PerAgent {
-            let mut prefix = String::new();
-            write_agent_prefix(index, &mut prefix);
-            place.prefix = site.key(prefix.trim_end_matches('/'));
-        }
-        Ok(Self { site: Arc::new(site), place })
+        Ok(Self { site: Arc::new(site), lock_ttl: LOCK_TTL })
+    }
+
+    /// Another life time of the place's lock without its holder, from 1 s on.
+    #[must_use]
+    pub fn with_lock_ttl(mut self, ttl: Duration) -> Self {
+        self.lock_ttl = ttl;
+        self
     }
 
     /// Every setting that bends results, for the report's environment. Holds no secret.
@@ -77,7 +79,13 @@ impl Backend for S3Backend {
         lane.target(&assignment.data, assignment.hands)
     }
 
-    fn place(&self) -> Result<S3Place, Problem> {
-        S3Place::on(self.place.clone())
+    fn place(&self, space: Option<u32>) -> Result<S3Place, Problem> {
+        let mut site = Site::clone(&self.site);
+        if let Some(agent) = space {
+            let mut prefix = String::new();
+            write_agent_prefix(agent, &mut prefix);
+            site.prefix = site.key(prefix.trim_end_matches('/'));
+        }
+        Ok(S3Place::on(site)?.with_lock_ttl(self.lock_ttl))
     }
 }

@@ -1,12 +1,11 @@
 //! From what came over the wire to an error class and a sentence.
 //!
-//! It is done here because only the transport sees status, S3 error code and the kind of I/O error together:
-//! `object_store` folds most of them into one. Policy (budgets, actions) is deliberately not known here.
+//! It is done here because only the transport sees status and S3 error code together: `object_store` folds most of them
+//! into one. What goes wrong before there is an answer is in `causes.rs`. Policy (budgets, actions) is deliberately not
+//! known here.
 
+use super::tries::TRIES;
 use lockstep_core::op::ErrorClass;
-use object_store::client::HttpErrorKind;
-use std::error::Error;
-use std::io;
 
 /// Why a request came to nothing, as the transport saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,14 +33,32 @@ impl Fault {
         let text = String::from_utf8_lossy(body);
         let code = element(&text, "Code").unwrap_or_default();
         let message = element(&text, "Message").unwrap_or_default();
-        let what = if code.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status} {code}") };
-        Self {
-            class: class_of(status, code, !body.is_empty()),
-            status: Some(status),
-            what,
-            message: message.into(),
-            code: code.into(),
+        let class = class_of(status, code, !body.is_empty());
+        let what = match class {
+            ErrorClass::Protocol => format!("HTTP {status} with an answer that is not S3"),
+            _ if code.is_empty() => format!("HTTP {status}"),
+            _ => format!("HTTP {status} {code}"),
+        };
+        Self { class, status: Some(status), what, message: message.into(), code: code.into() }
+    }
+
+    /// Whether the same request may well succeed in a moment. An answer that tells the truth about rights, names or
+    /// space does not change by asking again.
+    pub(super) fn may_pass(&self) -> bool {
+        match self.class {
+            ErrorClass::Connect | ErrorClass::Reset | ErrorClass::Timeout | ErrorClass::Throttled => true,
+            ErrorClass::Other => matches!(self.status, Some(500 | 502)),
+            ErrorClass::NotFound
+            | ErrorClass::Permission
+            | ErrorClass::Full
+            | ErrorClass::Corrupt
+            | ErrorClass::Protocol => false,
         }
+    }
+
+    /// The same, with how often it was tried.
+    pub(super) fn after(self, tries: u32) -> Self {
+        Self { what: format!("{tries} of {TRIES} tries: {}", self.what), ..self }
     }
 
     /// The whole sentence: `HTTP 403 AccessDenied on PUT of d00/f12 at http://…: Access denied.`
@@ -92,36 +109,6 @@ fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     Some(value.trim())
 }
 
-/// What an error of the HTTP client means. `connecting`: it happened while a connection was made.
-pub(super) fn of_client(error: &(dyn Error + 'static), connecting: bool) -> (Fault, HttpErrorKind) {
-    let (mut class, mut kind) = if connecting {
-        (ErrorClass::Connect, HttpErrorKind::Connect)
-    } else {
-        (ErrorClass::Reset, HttpErrorKind::Interrupted)
-    };
-    let mut text = String::new();
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause.to_string());
-        if let Some(hyper) = cause.downcast_ref::<hyper::Error>()
-            && (hyper.is_parse() || hyper.is_parse_status())
-        {
-            (class, kind) = (ErrorClass::Protocol, HttpErrorKind::Decode);
-        }
-        if let Some(io) = cause.downcast_ref::<io::Error>()
-            && io.kind() == io::ErrorKind::TimedOut
-            && !connecting
-        {
-            (class, kind) = (ErrorClass::Timeout, HttpErrorKind::Timeout);
-        }
-        next = cause.source();
-    }
-    (Fault::transport(class, text), kind)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +133,27 @@ mod tests {
             (301, "", ErrorClass::Other),
         ] {
             assert_eq!(Fault::answer(status, body.as_bytes()).class, class, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        for (status, body, may_pass) in [
+            (500, "", true),
+            (502, "<html>", true),
+            (503, "", true),
+            (504, "", true),
+            (429, "", true),
+            (408, "", true),
+            (501, "<Error><Code>NotImplemented</Code></Error>", false),
+            (507, "", false),
+            (400, "<Error><Code>InvalidRequest</Code></Error>", false),
+            (403, XML, false),
+            (404, "<Error><Code>NoSuchBucket</Code></Error>", false),
+            (404, "<html>nothing here</html>", false),
+            (301, "", false),
+        ] {
+            assert_eq!(Fault::answer(status, body.as_bytes()).may_pass(), may_pass, "{status} {body}");
         }
     }
 

@@ -9,6 +9,7 @@ use super::credentials::Credentials;
 use super::options::{Addressing, Options};
 use super::store::Store;
 use super::transport::{self, Pool, Purpose, Trace};
+use super::tries::TRIES;
 use crate::engine::hands::Hands;
 use http::header::HeaderValue;
 use lockstep_core::dataset::DataSet;
@@ -143,6 +144,7 @@ impl Site {
             ("s3.partsUnderWay", "1".into()),
             ("http.version", "1.1".into()),
             ("http.retries", "0".into()),
+            ("http.controlTries", TRIES.to_string()),
             ("http.redirects", "not followed".into()),
             ("http.proxy", "none (environment ignored)".into()),
             ("http.compression", "none".into()),

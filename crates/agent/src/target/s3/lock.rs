@@ -9,20 +9,14 @@
 //! ```
 //!
 //! Age is judged by the server's clock alone (its `Date` against the object's `Last-Modified`), because clocks of
-//! agents may be hours apart. The keeper is a thread with a runtime and connections of its own, so that a busy core
-//! cannot lose the lock. It deliberately does not stop the load when the lock is lost; it tells ([`Keeper::lost`]).
+//! agents may be hours apart. A holder gives the lock up by itself when it is as old (`renewal.rs`), a second or more
+//! before anybody else may take it.
 
 use super::classify::Fault;
-use super::client::Site;
 use super::store::{Store, path};
-use super::transport::{Purpose, Trace};
 use chrono::{DateTime, SecondsFormat, Utc};
-use lockstep_core::problem::Problem;
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
+use object_store::{GetOptions, ObjectStore, PutMode, PutPayload, UpdateVersion};
 use serde::{Deserialize, Serialize};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Name of the lock object beside the data.
@@ -56,10 +50,22 @@ impl LockRecord {
         }
     }
 
-    fn renewed(&self) -> Self {
-        let expires = time(SystemTime::now() + Duration::from_millis(self.ttl_ms));
-        Self { expires, ..self.clone() }
+    pub(super) fn renewed(&self) -> Self {
+        Self { expires: time(SystemTime::now() + self.ttl()), ..self.clone() }
     }
+
+    pub(super) fn ttl(&self) -> Duration {
+        Duration::from_millis(self.ttl_ms)
+    }
+}
+
+/// A lock that is ours.
+#[derive(Clone, Debug)]
+pub(super) struct HeldLock {
+    pub(super) record: LockRecord,
+    pub(super) version: UpdateVersion,
+    /// When its latest put began: from then on its life is counted.
+    pub(super) put_at: Instant,
 }
 
 fn time(at: SystemTime) -> String {
@@ -79,9 +85,14 @@ pub(super) struct FoundLock {
 impl FoundLock {
     /// Whether its holder is gone, with `ttl` for one that does not say.
     pub(super) fn is_stale(&self, ttl: Duration) -> bool {
-        let ttl = self.record.as_ref().map_or(ttl, |record| Duration::from_millis(record.ttl_ms));
+        let ttl = self.record.as_ref().map_or(ttl, LockRecord::ttl);
         // The server's clock counts whole seconds, so the age may be a second less than it looks.
         self.age > ttl + Duration::from_secs(1)
+    }
+
+    /// Whether the run `uid` holds it.
+    pub(super) fn is_of(&self, uid: &str) -> bool {
+        self.record.as_ref().is_some_and(|record| record.run_uid == uid)
     }
 
     /// Whose it is and since when.
@@ -151,120 +162,6 @@ impl LockObject {
 
     /// Removes it.
     pub(super) async fn remove(&self) -> Result<(), Fault> {
-        self.store.trace.begin();
-        self.store.s3.delete(&path(&self.key)?).await.map_err(|error| self.store.fault(&error))
-    }
-}
-
-/// Renews a lock until told to stop or dropped.
-#[derive(Debug)]
-pub(super) struct Keeper {
-    stop: Sender<()>,
-    thread: Option<JoinHandle<()>>,
-    lost: Arc<Mutex<Option<Problem>>>,
-}
-
-impl Keeper {
-    /// Starts renewing the lock at `key` through `endpoint`, which has `version` now.
-    pub(super) fn start(
-        site: Arc<Site>,
-        endpoint: String,
-        key: String,
-        record: LockRecord,
-        version: UpdateVersion,
-        timeout: Duration,
-    ) -> Result<Self, Problem> {
-        let (stop, stopped) = channel();
-        let lost = Arc::new(Mutex::new(None));
-        let told = Arc::clone(&lost);
-        let what = format!("the lock of {} cannot be kept", site.uri);
-        let thread = std::thread::Builder::new()
-            .name("s3-lock".into())
-            .spawn(move || {
-                if let Err(cause) = keep(&site, &endpoint, key, record, version, timeout, &stopped) {
-                    let problem = Problem::new(format!("the lock of {} was lost", site.uri), cause)
-                        .likely("another run took it over because renewals did not get through")
-                        .next("see who else works in this place before trusting these results");
-                    *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
-                }
-            })
-            .map_err(|error| Problem::new(what, error.to_string()))?;
-        Ok(Self { stop, thread: Some(thread), lost })
-    }
-
-    /// Why the lock was lost, if it was.
-    pub(super) fn lost(&self) -> Option<Problem> {
-        self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Stops renewing; returns when no renewal is under way any more.
-    pub(super) async fn stop(mut self) {
-        let _ = self.stop.send(());
-        if let Some(thread) = self.thread.take() {
-            // At most one request's timeout.
-            while !thread.is_finished() {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        }
-    }
-}
-
-/// Renews until stopped. `Err`: why the lock is not ours any more.
-fn keep(
-    site: &Arc<Site>,
-    endpoint: &str,
-    key: String,
-    mut record: LockRecord,
-    mut version: UpdateVersion,
-    timeout: Duration,
-    stopped: &Receiver<()>,
-) -> Result<(), String> {
-    let ttl = Duration::from_millis(record.ttl_ms);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
-    let links = site.links(0).map_err(|problem| problem.cause)?;
-    let link = links.iter().find(|link| link.endpoint == endpoint).ok_or("no such endpoint")?;
-    let trace = Arc::new(Trace::default());
-    let store = Store::new(
-        site,
-        &link.endpoint,
-        &link.pool,
-        &link.counters,
-        &trace,
-        Purpose::Other,
-        timeout.min(ttl / 4),
-    )
-    .map_err(|problem| problem.cause)?;
-    let lock = LockObject { store, key };
-    let mut renewed = Instant::now();
-    loop {
-        match stopped.recv_timeout(ttl / 4) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
-        }
-        record = record.renewed();
-        let began = Instant::now();
-        match runtime.block_on(lock.put(&record, PutMode::Update(version.clone()))) {
-            Ok(Some(next)) => (version, renewed) = (next, began),
-            Ok(None) => {
-                // It may be our own renewal whose answer was lost.
-                match runtime.block_on(lock.find()) {
-                    Ok(Some(found))
-                        if found.record.as_ref().is_some_and(|now| now.run_uid == record.run_uid) =>
-                    {
-                        (version, renewed) = (found.version, began);
-                    }
-                    Ok(Some(found)) => return Err(format!("it is held by {}", found.whose())),
-                    Ok(None) => return Err("it was removed".into()),
-                    Err(_) => {}
-                }
-            }
-            Err(fault) if renewed.elapsed() > ttl => {
-                return Err(format!("no renewal for {:?}: {}", renewed.elapsed(), fault.what));
-            }
-            Err(_) => {}
-        }
+        self.store.delete(&path(&self.key)?).await
     }
 }

@@ -4,7 +4,7 @@
 //!   S3Backend (one per engine)
 //!   S3Client (one per core)                    S3Place (one per agent)
 //!     ├─ Link per endpoint: pool, counters       ├─ check, look, mark, unmark
-//!     └─ S3Target per worker                     └─ lock ── keeper thread renews
+//!     └─ S3Target per worker                     └─ lock ── renewal on a thread
 //!          └─ Store per endpoint ── object_store ── Wire (transport) ── hyper
 //! ```
 //!
@@ -13,6 +13,7 @@
 //! Deliberately missing: bulk delete, range requests, copy, and every way to credentials except the environment.
 
 mod backend;
+mod causes;
 mod classify;
 mod client;
 mod content;
@@ -21,10 +22,12 @@ mod credentials;
 mod lock;
 mod options;
 mod place;
+mod renewal;
 mod store;
 mod target;
 mod timer;
 mod transport;
+mod tries;
 mod upload;
 
 pub use backend::S3Backend;

@@ -2,29 +2,32 @@
 //!
 //! A prefix exists when a key begins with it, so there is nothing to create and nothing to remove but our own
 //! marker and lock. Requests go through the first endpoint (`PerAgent`: the agent's own), except the checks, which
-//! look at every one. They are counted apart from data requests, and wait at most [`PLACE_TIMEOUT`].
+//! look at every one. They are counted apart from data requests, wait at most [`PLACE_TIMEOUT`], and are tried again when
+//! they fail in a way that may pass (`tries.rs`).
 
 use super::classify::Fault;
 use super::client::{Link, Site};
 use super::counters::WireCounts;
 use super::credentials::Credentials;
-use super::lock::{FoundLock, Keeper, LOCK_NAME, LockObject, LockRecord};
+use super::lock::{FoundLock, HeldLock, LOCK_NAME, LockObject, LockRecord};
+use super::renewal::Renewal;
 use super::store::{Store, path};
 use super::transport::{Purpose, Trace};
+use super::tries::tried;
 use crate::target::place::{Check, Found, Locked, Place};
 use lockstep_core::dataset::marker::{MARKER_NAME, Marker};
 use lockstep_core::op::ErrorClass;
 use lockstep_core::plan::{EndpointSelection, TargetPlan};
 use lockstep_core::problem::{Problem, exit};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
+use object_store::{GetOptions, ObjectStore, PutMode, PutOptions, PutPayload};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Longest wait of a request around the load, unless the option `timeout` is shorter.
 pub const PLACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a lock outlives its holder.
-const LOCK_TTL: Duration = Duration::from_secs(60);
+pub(super) const LOCK_TTL: Duration = Duration::from_secs(60);
 /// How long a lock that was taken must stand before it counts: some servers look at the condition and write in two
 /// steps, so that of two at one moment both succeed, and the later one has it.
 const LOCK_SETTLE: Duration = Duration::from_millis(100);
@@ -39,7 +42,8 @@ pub struct S3Place {
     site: Arc<Site>,
     links: Vec<Link>,
     lock_ttl: Duration,
-    keeper: Option<(String, Keeper)>,
+    /// For which run the lock is held, and what holds it.
+    held: Option<(String, Renewal)>,
 }
 
 impl S3Place {
@@ -68,7 +72,7 @@ impl S3Place {
     pub(super) fn on(site: Site) -> Result<Self, Problem> {
         // No connection is kept: minutes lie between requests, and one that died meanwhile would fail the next.
         let links = site.links(0)?;
-        Ok(Self { site: Arc::new(site), links, lock_ttl: LOCK_TTL, keeper: None })
+        Ok(Self { site: Arc::new(site), links, lock_ttl: LOCK_TTL, held: None })
     }
 
     /// Another life time of the lock without its holder, from 1 s on.
@@ -76,12 +80,6 @@ impl S3Place {
     pub fn with_lock_ttl(mut self, ttl: Duration) -> Self {
         self.lock_ttl = ttl.max(Duration::from_secs(1));
         self
-    }
-
-    /// Why the lock was lost while it should have been held, if it was. To be asked now and then.
-    #[must_use]
-    pub fn lock_lost(&self) -> Option<Problem> {
-        self.keeper.as_ref().and_then(|(_, keeper)| keeper.lost())
     }
 
     /// What went over the wire so far for the place, by endpoint URL; renewals of the lock excepted.
@@ -127,11 +125,18 @@ impl S3Place {
                 .likely("the server hangs, or something between here and there drops its packets")
                 .next(format!("curl -v --max-time 10 {}", link.endpoint))
                 .exit(exit::UNREACHABLE),
-            ErrorClass::Protocol => problem
-                .likely("the endpoint is a web page, a console or a proxy, and not the S3 port")
-                .likely("https is spoken on this port, and the endpoint says http (or the other way round)")
-                .next(format!("curl -v {}/{bucket}?list-type=2", link.endpoint))
-                .exit(exit::UNREACHABLE),
+            ErrorClass::Protocol => {
+                let problem = problem
+                    .likely("the endpoint is a web page, a console or a proxy, and not the S3 port")
+                    .next(format!("curl -v {}/{bucket}?list-type=2", link.endpoint))
+                    .exit(exit::UNREACHABLE);
+                if !link.endpoint.starts_with("https:") {
+                    return problem.likely("https is spoken on this port, and the endpoint says http");
+                }
+                problem
+                    .likely("its certificate is of an authority of your own, or http is spoken on this port")
+                    .next("name a file of that authority's certificates (PEM) in SSL_CERT_FILE")
+            }
             ErrorClass::NotFound => problem
                 .likely(format!("the bucket {bucket} does not exist at this endpoint"))
                 .next(format!("create it: aws --endpoint-url {} s3 mb s3://{bucket}", link.endpoint))
@@ -152,9 +157,12 @@ impl S3Place {
     async fn names(&self, store: &Store, limit: usize) -> Result<Vec<String>, Fault> {
         let prefix = Some(self.site.key("")).filter(|prefix| !prefix.is_empty());
         let options = PaginatedListOptions { max_keys: Some(limit), ..PaginatedListOptions::default() };
-        store.trace.begin();
-        let page = store.s3.list_paginated(prefix.as_deref(), options).await;
-        let page = page.map_err(|error| store.fault(&error))?.result;
+        let page = tried(async || {
+            store.trace.begin();
+            let page = store.s3.list_paginated(prefix.as_deref(), options.clone()).await;
+            page.map_err(|error| store.fault(&error))
+        });
+        let page = page.await?.result;
         let prefix = prefix.unwrap_or_default();
         let names = page.objects.iter().map(|object| object.location.as_ref());
         // Some servers list the prefix itself, as an empty object.
@@ -167,16 +175,24 @@ impl S3Place {
         let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_nanos());
         let key = self.site.key(&format!("{PROBE_NAME}-{}-{nanos}", self.site.agent_index));
         let key = path(&key).map_err(|fault| ("PUT", fault))?;
-        let failed = |verb, error: &object_store::Error| (verb, store.fault(error));
-        let body = PutPayload::from_static(b"lockstep");
-        store.trace.begin();
-        let first = store.s3.put_opts(&key, body.clone(), PutOptions::default()).await;
-        first.map_err(|error| failed("PUT", &error))?;
-        store.trace.begin();
-        let again = store.s3.put_opts(&key, body, PutMode::Create.into()).await;
-        store.trace.begin();
-        store.s3.delete(&key).await.map_err(|error| failed("DELETE", &error))?;
-        Ok(matches!(again, Err(object_store::Error::AlreadyExists { .. })))
+        let put = async |mode: PutMode| {
+            store.trace.begin();
+            let body = PutPayload::from_static(b"lockstep");
+            match store.s3.put_opts(&key, body, mode.into()).await {
+                Ok(_) => Ok(true),
+                Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+                Err(error) => Err(store.fault(&error)),
+            }
+        };
+        tried(async || put(PutMode::Overwrite).await).await.map_err(|fault| ("PUT", fault))?;
+        let heeded = match tried(async || put(PutMode::Create).await).await {
+            Ok(put) => !put,
+            Err(fault) if fault.may_pass() => return Err(("PUT", fault)),
+            // A server that knows no conditions may well say so.
+            Err(_) => false,
+        };
+        tried(async || store.delete(&key).await).await.map_err(|fault| ("DELETE", fault))?;
+        Ok(heeded)
     }
 
     /// The checks of one endpoint, ending at the first that failed.
@@ -220,29 +236,28 @@ impl S3Place {
         }
     }
 
-    async fn take(&self, lock: &LockObject, uid: &str) -> Result<(Locked, Option<Kept>), Fault> {
+    async fn take(&self, lock: &LockObject, uid: &str) -> Result<(Locked, Option<HeldLock>), Fault> {
         // Each round that does not decide means that somebody else moved; three of them are no coincidence.
         let mut last = None;
         for _ in 0..3 {
             let record = LockRecord::new(uid, self.site.agent_index, self.lock_ttl);
-            let (mode, locked) = match lock.find().await? {
+            let (mode, locked) = match tried(async || lock.find().await).await? {
                 None => (PutMode::Create, Locked::Taken),
                 Some(found) => match self.judge(&found, uid) {
                     locked @ Locked::Held(_) => return Ok((locked, None)),
                     locked => (PutMode::Update(found.version), locked),
                 },
             };
-            let put = lock.put(&record, mode).await?;
+            let put_at = Instant::now();
+            let put = tried(async || lock.put(&record, mode.clone()).await).await?;
             if put.is_some() {
                 tokio::time::sleep(LOCK_SETTLE).await;
             }
-            last = lock.find().await?;
-            let ours =
-                last.as_ref().and_then(|found| found.record.as_ref()).is_some_and(|now| now.run_uid == uid);
+            last = tried(async || lock.find().await).await?;
             if let Some(version) = put
-                && ours
+                && last.as_ref().is_some_and(|found| found.is_of(uid))
             {
-                return Ok((locked, Some((record, version))));
+                return Ok((locked, Some(HeldLock { record, version, put_at })));
             }
         }
         let whose = last.map_or_else(|| "somebody who comes and goes".into(), |found| found.whose());
@@ -250,16 +265,15 @@ impl S3Place {
     }
 
     fn judge(&self, found: &FoundLock, uid: &str) -> Locked {
-        match &found.record {
-            Some(record) if record.run_uid == uid => Locked::Taken,
-            _ if found.is_stale(self.lock_ttl) => Locked::TakenOver(found.whose()),
-            _ => Locked::Held(found.whose()),
+        if found.is_of(uid) {
+            Locked::Taken
+        } else if found.is_stale(self.lock_ttl) {
+            Locked::TakenOver(found.whose())
+        } else {
+            Locked::Held(found.whose())
         }
     }
 }
-
-/// What the keeper of a lock begins with.
-type Kept = (LockRecord, UpdateVersion);
 
 /// Whether a name is of our own things around the data.
 fn is_ours(name: &str) -> bool {
@@ -285,23 +299,24 @@ impl Place for S3Place {
         let key = self.site.key(MARKER_NAME);
         let problem =
             |verb, key: &str, fault| self.problem("the place cannot be looked at", verb, key, link, &fault);
-        store.trace.begin();
         let path = path(&key).map_err(|fault| problem("GET", &key, fault))?;
-        match store.s3.get_opts(&path, GetOptions::default()).await {
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(problem("GET", &key, store.fault(&error))),
-            Ok(result) => {
-                let bytes =
-                    result.bytes().await.map_err(|error| problem("GET", &key, store.fault(&error)))?;
-                let marker = Marker::from_json(&bytes).map_err(|error| {
-                    Problem::new(format!("the marker of {} cannot be read", self.site.uri), error.to_string())
-                        .likely("another version of Lockstep wrote it, or something else wrote over it")
-                        .next(format!("look at s3://{}/{key}", self.site.bucket))
-                        .kept("nothing was touched")
-                        .exit(exit::REFUSED)
-                })?;
-                return Ok(Found::Marked(Box::new(marker)));
+        let document = tried(async || {
+            store.trace.begin();
+            match store.s3.get_opts(&path, GetOptions::default()).await {
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(store.fault(&error)),
+                Ok(result) => Ok(Some(result.bytes().await.map_err(|error| store.fault(&error))?)),
             }
+        });
+        if let Some(document) = document.await.map_err(|fault| problem("GET", &key, fault))? {
+            let marker = Marker::from_json(&document).map_err(|error| {
+                Problem::new(format!("the marker of {} cannot be read", self.site.uri), error.to_string())
+                    .likely("another version of Lockstep wrote it, or something else wrote over it")
+                    .next(format!("look at s3://{}/{key}", self.site.bucket))
+                    .kept("nothing was touched")
+                    .exit(exit::REFUSED)
+            })?;
+            return Ok(Found::Marked(Box::new(marker)));
         }
         // Room for our own keys beside as many foreign ones as are shown.
         let mut names = self.names(&store, NAMES_SHOWN + 3).await;
@@ -313,40 +328,43 @@ impl Place for S3Place {
     }
 
     async fn lock(&mut self, uid: &str) -> Result<Locked, Problem> {
-        if let Some((held, keeper)) = &self.keeper
+        if let Some((held, renewal)) = &self.held
             && held == uid
-            && keeper.lost().is_none()
+            && renewal.lost().is_none()
         {
             return Ok(Locked::Taken);
         }
         let lock = self.lock_object()?;
-        let (locked, kept) = self.take(&lock, uid).await.map_err(|fault| {
+        let (locked, held) = self.take(&lock, uid).await.map_err(|fault| {
             self.problem("the place cannot be locked", "GET or PUT", &lock.key, self.home(), &fault)
         })?;
-        if let Some((record, version)) = kept {
+        if let Some(held) = held {
             let site = Arc::clone(&self.site);
-            let endpoint = self.home().endpoint.clone();
-            let keeper = Keeper::start(site, endpoint, lock.key, record, version, self.timeout())?;
-            self.keeper = Some((uid.to_owned(), keeper));
+            let renewal = Renewal::start(site, &self.home().endpoint, lock.key, held, self.timeout())?;
+            self.held = Some((uid.to_owned(), renewal));
         }
         Ok(locked)
     }
 
+    fn lost(&self) -> Option<Problem> {
+        self.held.as_ref().and_then(|(_, renewal)| renewal.lost())
+    }
+
     async fn unlock(&mut self) -> Result<(), Problem> {
-        let Some((uid, keeper)) = self.keeper.take() else { return Ok(()) };
-        keeper.stop().await;
+        let Some((uid, renewal)) = self.held.take() else { return Ok(()) };
+        renewal.stop().await;
         let lock = self.lock_object()?;
-        let problem = |verb, fault| {
-            self.problem("the lock cannot be given back", verb, &lock.key, self.home(), &fault)
+        let problem = |fault| {
+            self.problem("the lock cannot be given back", "GET or DELETE", &lock.key, self.home(), &fault)
                 .kept(format!("the lock stays until it is stale, {} s", self.lock_ttl.as_secs()))
         };
-        match lock.find().await.map_err(|fault| problem("GET", fault))? {
-            Some(found) if found.record.as_ref().is_some_and(|record| record.run_uid == uid) => {
-                lock.remove().await.map_err(|fault| problem("DELETE", fault))
-            }
+        let returned = tried(async || match lock.find().await? {
+            // Looked at before each try: it may be another's when a try whose answer was lost has removed ours.
+            Some(found) if found.is_of(&uid) => lock.remove().await,
             // Lost or removed meanwhile: not ours to remove.
             _ => Ok(()),
-        }
+        });
+        returned.await.map_err(problem)
     }
 
     async fn mark(&mut self, marker: &Marker) -> Result<(), Problem> {
@@ -357,10 +375,14 @@ impl Place for S3Place {
         let text = marker.to_json().map_err(|error| {
             Problem::new(format!("the marker of {} cannot be written", self.site.uri), error.to_string())
         })?;
-        store.trace.begin();
         let path = path(&key).map_err(problem)?;
-        let result = store.s3.put_opts(&path, PutPayload::from(text), PutOptions::default()).await;
-        result.map(|_| ()).map_err(|error| problem(store.fault(&error)))
+        let body = PutPayload::from(text);
+        let put = tried(async || {
+            store.trace.begin();
+            let put = store.s3.put_opts(&path, body.clone(), PutOptions::default()).await;
+            put.map_err(|error| store.fault(&error))
+        });
+        put.await.map(|_| ()).map_err(problem)
     }
 
     async fn sync(&mut self) -> Result<(), Problem> {
@@ -373,11 +395,7 @@ impl Place for S3Place {
         let store = self.store(link)?;
         let key = self.site.key(MARKER_NAME);
         let problem = |fault| self.problem("the marker cannot be removed", "DELETE", &key, link, &fault);
-        store.trace.begin();
         let path = path(&key).map_err(problem)?;
-        match store.s3.delete(&path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(problem(store.fault(&error))),
-        }
+        tried(async || store.delete(&path).await).await.map_err(problem)
     }
 }

@@ -1,6 +1,7 @@
 //! One bucket behind one endpoint, for one user (a worker, the place, the lock's keeper): an `object_store` client
 //! with every hidden default set, on our transport, and the way from its errors to ours.
 
+use super::causes::innermost;
 use super::classify::Fault;
 use super::client::Site;
 use super::counters::Counters;
@@ -10,7 +11,7 @@ use lockstep_core::op::ErrorClass;
 use lockstep_core::problem::{Problem, exit};
 use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut};
 use object_store::path::Path;
-use object_store::{BackoffConfig, RetryConfig, StaticCredentialProvider};
+use object_store::{BackoffConfig, ObjectStoreExt, RetryConfig, StaticCredentialProvider};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ impl Store {
     ) -> Result<Self, Problem> {
         let wire = Wire {
             pool: pool.clone(),
+            peer: endpoint.split_once("://").map_or(endpoint, |(_, peer)| peer).into(),
             counters: Arc::clone(counters),
             trace: Arc::clone(trace),
             purpose,
@@ -77,18 +79,27 @@ impl Store {
         Ok(Self { s3, trace: Arc::clone(trace) })
     }
 
+    /// Removes an object; one that is not there is fine.
+    pub(super) async fn delete(&self, path: &Path) -> Result<(), Fault> {
+        self.trace.begin();
+        match self.s3.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.fault(&error)),
+        }
+    }
+
     /// What `error` means, with what the transport saw of it.
     pub(super) fn fault(&self, error: &object_store::Error) -> Fault {
         if let Some(fault) = self.trace.take_fault() {
             return fault;
         }
         match self.trace.status() {
-            0 => Fault::transport(ErrorClass::Other, error.to_string()),
+            0 => Fault::transport(ErrorClass::Other, innermost(error)),
             status => Fault {
                 status: Some(status),
                 ..Fault::transport(
                     ErrorClass::Protocol,
-                    format!("HTTP {status} with an answer that is not S3 ({error})"),
+                    format!("HTTP {status} with an answer that is not S3 ({})", innermost(error)),
                 )
             },
         }

@@ -4,9 +4,10 @@
 //! status codes, connections, bytes, when the head of the answer came, which kind of I/O error it was. It is hyper
 //! without the layers that would bend a measurement: no retry (not even of requests that died with an idle
 //! connection before they were sent), no redirect, no proxy, no compression, no name cache, HTTP/1.1 only, `TCP_NODELAY`.
-//! What an error means for an operation is decided in `classify.rs`.
+//! What an error means for an operation is decided in `classify.rs` and `causes.rs`.
 
-use super::classify::{self, Fault};
+use super::causes::{self, Step};
+use super::classify::Fault;
 use super::counters::Counters;
 use crate::clock::now_ns;
 use crate::engine::hands::Hands;
@@ -187,6 +188,8 @@ pub(super) enum Purpose {
 #[derive(Clone)]
 pub(super) struct Wire {
     pub(super) pool: Pool,
+    /// `host:port` of the endpoint, for people.
+    pub(super) peer: Arc<str>,
     pub(super) counters: Arc<Counters>,
     pub(super) trace: Arc<Trace>,
     pub(super) purpose: Purpose,
@@ -231,7 +234,8 @@ impl HttpService for Wire {
         let response = match tokio::time::timeout(self.timeout, self.pool.request(request)).await {
             Err(_) => return Err(self.timed_out("answer")),
             Ok(Err(error)) => {
-                let (fault, kind) = classify::of_client(&error, error.is_connect());
+                let step = if error.is_connect() { Step::Connect } else { Step::Answer };
+                let (fault, kind) = causes::of_client(&error, step, &self.peer);
                 return Err(self.failed(fault, kind));
             }
             Ok(Ok(response)) => response,
@@ -310,7 +314,7 @@ impl Body for Metered {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                let (fault, kind) = classify::of_client(&error, false);
+                let (fault, kind) = causes::of_client(&error, Step::Body, &self.wire.peer);
                 Poll::Ready(Some(Err(self.wire.failed(fault, kind))))
             }
             Poll::Ready(None) => Poll::Ready(None),

@@ -113,6 +113,10 @@ fn chaos(seed: u64) -> World {
 }
 
 /// Any number, of any size.
+fn any_space(rng: &mut Stream) -> Option<u32> {
+    (rng.below(2) == 0).then(|| rng.below(9) as u32)
+}
+
 fn any_size(rng: &mut Stream) -> u64 {
     let bits = rng.below(64);
     rng.next_u64() >> bits
@@ -144,8 +148,12 @@ fn random_event(rng: &mut Stream, run: &Run, now_ns: u64) -> Event {
         }),
         8 => Says::Draining { stage },
         9 => Says::Arrived { stage, degraded: vec!["odd".into()] },
-        10 => Says::Place { fresh: rng.below(2) == 0, puts_below: any_size(rng) },
-        11 => Says::Marked(Mark { prepared: rng.below(2) == 0, puts_below: any_size(rng) }),
+        10 => Says::Place { space: any_space(rng), fresh: rng.below(2) == 0, puts_below: any_size(rng) },
+        11 => Says::Marked(Mark {
+            space: any_space(rng),
+            prepared: rng.below(2) == 0,
+            puts_below: any_size(rng),
+        }),
         12 if rng.below(40) == 0 => {
             let problem = crate::problem::Problem::new("odd", "odd");
             Says::Fault { stage, problem, fatal: true }

@@ -1,9 +1,9 @@
 //! Scenarios of what markers say. That no put lease is given beyond them, the world checks in every run.
 
-use super::model::{Quirks, S};
+use super::model::{Agent, Quirks, S};
 use super::plans::*;
 use super::world::{Fate, World};
-use crate::plan::{Existing, Plan, Sharing};
+use crate::plan::{Existing, FailureMode, Plan, Sharing};
 use crate::ranges::RangeSet;
 use crate::run::message::{Directive, Mark, Stop};
 use crate::thresholds::Outcome;
@@ -27,7 +27,7 @@ fn the_marker_tells_in_the_end_exactly_what_was_put() {
     let world = World::new(leaves(), 5).finish();
     let objects = &world.objects[&None];
     assert!(end_of(objects) > OBJECTS, "{objects:?}");
-    let mark = Mark { prepared: true, puts_below: end_of(objects) };
+    let mark = Mark { space: None, prepared: true, puts_below: end_of(objects) };
     let keeper = world.agents().find_map(|agent| agent.marked);
     assert_eq!(keeper, Some(mark), "{}", world.describe());
 }
@@ -35,7 +35,12 @@ fn the_marker_tells_in_the_end_exactly_what_was_put() {
 #[test]
 fn a_data_set_that_was_only_prepared_is_marked_as_complete() {
     let world = World::new(plan(3, vec![prepare()]), 5).finish();
-    assert_eq!(marked(&world), Some(Mark { prepared: true, puts_below: 0 }), "{}", world.describe());
+    assert_eq!(
+        marked(&world),
+        Some(Mark { space: None, prepared: true, puts_below: 0 }),
+        "{}",
+        world.describe()
+    );
     let mut reuse = plan(3, vec![timed("read", 5)]);
     reuse.existing = Existing::Reuse;
     assert_eq!(marked(&World::new(reuse, 5).finish()), None, "who only reads writes nothing");
@@ -64,6 +69,29 @@ fn a_new_keeper_goes_on_where_the_lost_one_was() {
         world.agents().filter(|agent| agent.index != keeper).filter_map(|agent| agent.marked).collect();
     let [mark] = others[..] else { panic!("one new keeper: {others:?}\n{}", world.describe()) };
     assert!(mark.prepared && mark.puts_below >= end_of(&world.objects[&None]), "{mark:?}");
+}
+
+#[test]
+fn the_place_of_an_agent_that_is_gone_for_good_is_adopted_before_its_work_is_done() {
+    let slow = Quirks { slow: 20, ..Quirks::default() };
+    let mut plan =
+        with_mode(plan(3, vec![prepare(), puts("write", 5), cleanup()]), FailureMode::BestEffort, 0);
+    plan.sharing = Sharing::PerAgent;
+    for (stage, label) in [(1, "in prepare"), (2, "while it puts"), (3, "in cleanup")] {
+        let mut world = World::new(plan.clone(), 5).with(1, slow);
+        assert!(world.run_until(200, |world| world.view().stage == Some(stage)));
+        let at_ms = (world.now_ns - S) / 1_000_000 + 500;
+        // The world checks at the end that nothing is left in any place.
+        let world = world.fate(at_ms, Fate::Kill(1, "signal 9")).finish();
+        let adopts = |agent: &&Agent| agent.told.contains(&Directive::Keep { space: Some(1) });
+        assert_eq!(world.agents().filter(adopts).count(), 1, "{label}: {}", world.describe());
+        for agent in world.agents().filter(|agent| agent.index != 1) {
+            let adopted = agent.told.iter().position(|told| *told == Directive::Keep { space: Some(1) });
+            let of_it = |told: &Directive| matches!(told, Directive::Lease(lease) if lease.space == Some(1));
+            let first = agent.told.iter().position(of_it);
+            assert!(first.is_none_or(|first| adopted.is_none_or(|adopted| adopted < first)), "{label}");
+        }
+    }
 }
 
 #[test]

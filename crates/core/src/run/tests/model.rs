@@ -5,7 +5,7 @@ use crate::plan::{Plan, Sharing};
 use crate::run::agent::LossReason;
 use crate::run::message::{Beat, Directive, Mark, Says};
 use crate::run::seat::nanos;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 pub(super) const MS: u64 = 1_000_000;
@@ -58,6 +58,8 @@ pub(super) struct Agent {
     passed: bool,
     /// What it wrote into the marker last.
     pub marked: Option<Mark>,
+    /// The same, by place.
+    pub marks: BTreeMap<Option<u32>, Mark>,
     pub acked: Option<(u32, u32)>,
     /// Unacknowledged messages, in order.
     pub outbox: VecDeque<Says>,
@@ -89,6 +91,7 @@ impl Agent {
             keeps: false,
             passed: false,
             marked: None,
+            marks: BTreeMap::new(),
             acked: None,
             outbox: VecDeque::new(),
             told: Vec::new(),
@@ -172,14 +175,16 @@ impl Agent {
             Directive::Lease(lease) if self.through => self.say_done(&lease, lease.start, 0),
             Directive::Lease(lease) => self.leases.push_back((lease, 0)),
             Directive::Drain { .. } => self.drain = true,
-            Directive::Keep => {
+            Directive::Keep { space: Some(other) } => self.look(Some(other)),
+            Directive::Keep { space: None } => {
                 self.keeps = true;
                 if self.passed {
-                    self.look();
+                    self.look(None);
                 }
             }
             Directive::Mark(mark) => {
                 self.marked = Some(mark);
+                self.marks.insert(mark.space, mark);
                 self.outbox.push_back(Says::Marked(mark));
             }
             Directive::Abort { .. } => self.stop(false, now_ns),
@@ -276,15 +281,17 @@ impl Agent {
         }
     }
 
-    fn look(&mut self) {
-        self.outbox.push_back(Says::Place { fresh: self.fresh, puts_below: self.found_below });
+    fn look(&mut self, space: Option<u32>) {
+        self.outbox.push_back(Says::Place { space, fresh: self.fresh, puts_below: self.found_below });
     }
 
     fn pass_preflight(&mut self) {
         self.phase = Phase::Waiting;
         self.passed = true;
-        if self.keeps || self.plan.sharing == Sharing::PerAgent {
-            self.look();
+        match self.plan.sharing {
+            Sharing::PerAgent => self.look(Some(self.index)),
+            Sharing::Shared if self.keeps => self.look(None),
+            Sharing::Shared => {}
         }
         self.outbox.push_back(if self.quirks.bad_preflight {
             let problem = crate::problem::Problem::new("preflight", "no such bucket").exit(5);

@@ -531,8 +531,7 @@ impl World {
         if lease.kind != LeaseKind::Put {
             return;
         }
-        let keeps = |id: &Id| lease.space.is_none_or(|space| space == id.0);
-        let marks = self.peers.iter().filter(|(id, _)| keeps(id)).filter_map(|(_, peer)| peer.agent.marked);
+        let marks = self.peers.values().filter_map(|peer| peer.agent.marks.get(&lease.space));
         let below = marks.map(|mark| mark.puts_below).max().unwrap_or(0);
         assert!(lease.end <= below, "{lease:?} is not marked, only below {below}\n{}", self.describe());
     }
