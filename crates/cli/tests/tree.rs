@@ -105,6 +105,32 @@ fn the_memory_of_an_agent_does_not_grow_with_the_tree() {
 }
 
 #[test]
+fn the_memory_of_an_agent_does_not_grow_while_a_tree_is_filled() {
+    let stages = "  stages:\n    - {name: prepare, prepare: {concurrency: 4}}\n";
+    let (mut peaks, mut filled) = (Vec::new(), Vec::new());
+    // 10^3, 10^6 and 10^10 directories; the last are far more than can be filled here, so that run is stopped.
+    for tree in [[10, 3], [1000, 2], [100_000, 2]] {
+        let tree = format!("{{width: {}, depth: {}, filesPerDirectory: 1}}", tree[0], tree[1]);
+        let dir = common::dir();
+        let text = manifest("{uri: \"null://\"}", &tree, stages).replace("EXISTING", "existing: Overwrite");
+        dir.write("run.yaml", text);
+        let mut run = dir.command().args(["run", "--quiet", "-f", "run.yaml"]).start();
+        wait_until(Duration::from_secs(4), || !run.is_running());
+        run.signal(Signal::INT);
+        run.wait(common::LONG);
+        let report = common::report(&dir);
+        let stage = &report.stages[1];
+        peaks.push(stage.agents.iter().map(|agent| agent.client.max_rss_bytes).max().expect("agents"));
+        filled.push(stage.total.count);
+    }
+    println!("peak of an agent after filling {filled:?} directories of 10^3, 10^6 and 10^10: {peaks:?} bytes");
+    assert_eq!((filled[0], filled[1]), (1_000, 1_000_000));
+    assert!(filled[2] > 2_000_000, "{filled:?}");
+    let (least, most) = (peaks.iter().min().expect("three"), peaks.iter().max().expect("three"));
+    assert!(most - least <= 1 << 20, "{peaks:?}");
+}
+
+#[test]
 fn a_run_that_only_reads_a_tree_lists_nothing_before_it_begins() {
     let server = TestS3::start();
     let dir = common::dir();
