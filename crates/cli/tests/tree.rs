@@ -123,7 +123,9 @@ fn the_memory_of_an_agent_does_not_grow_while_a_tree_is_filled() {
         peaks.push(stage.agents.iter().map(|agent| agent.client.max_rss_bytes).max().expect("agents"));
         filled.push(stage.total.count);
     }
-    println!("peak of an agent after filling {filled:?} directories of 10^3, 10^6 and 10^10: {peaks:?} bytes");
+    println!(
+        "peak of an agent after filling {filled:?} directories of 10^3, 10^6 and 10^10: {peaks:?} bytes"
+    );
     assert_eq!((filled[0], filled[1]), (1_000, 1_000_000));
     assert!(filled[2] > 2_000_000, "{filled:?}");
     let (least, most) = (peaks.iter().min().expect("three"), peaks.iter().max().expect("three"));

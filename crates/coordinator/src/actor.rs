@@ -72,7 +72,6 @@ pub(crate) enum Input {
 /// How to reach a run.
 #[derive(Clone, Debug)]
 pub(crate) struct RunEntry {
-    pub(crate) secret: Arc<str>,
     pub(crate) replicas: u32,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
 }

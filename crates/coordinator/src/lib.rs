@@ -4,12 +4,15 @@
 //! decides nothing: that is done in `lockstep_core::run`.
 
 mod actor;
+pub mod auth;
 mod clock;
 pub mod host;
+mod incoming;
 mod live;
 pub mod report;
 mod server;
 
+pub use auth::{Authenticate, Caller, SharedSecrets};
 pub use clock::monotonic_ns;
 pub use host::{HostRequest, LiveStage, ResultStore, RunEnd, Snapshot};
 
@@ -23,7 +26,6 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 
 /// How long open streams may take to end at shutdown.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
@@ -37,43 +39,47 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Serves on a bound listener, on the current tokio runtime, until [`Coordinator::shutdown`].
+    /// Serves on a bound listener, on the current tokio runtime, until [`Coordinator::shutdown`]. `tls`: how connections
+    /// are encrypted, if they are.
     #[must_use]
-    pub fn serve(listener: TcpListener) -> Self {
+    pub fn serve(
+        listener: TcpListener,
+        auth: Arc<dyn Authenticate>,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> Self {
         let registry = Registry::default();
-        let service = CoordinationServer::new(server::Service::new(registry.clone()))
+        let service = CoordinationServer::new(server::Service::new(registry.clone(), auth))
             .max_decoding_message_size(8 << 20);
         let (stop, stopped) = oneshot::channel::<()>();
-        let incoming = tokio_stream::StreamExt::map(TcpListenerStream::new(listener), |connection| {
-            // A heartbeat must not wait for the next one to fill a packet.
-            connection.inspect(|stream| {
-                let _ = stream.set_nodelay(true);
-            })
-        });
         let server = tokio::spawn(async move {
-            let serving = tonic::transport::Server::builder()
+            let router = tonic::transport::Server::builder()
                 .http2_keepalive_interval(Some(Duration::from_secs(30)))
                 .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-                .add_service(service)
-                .serve_with_incoming_shutdown(incoming, async {
-                    let _ = stopped.await;
-                });
-            if let Err(error) = serving.await {
+                .add_service(service);
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            let served = match tls {
+                Some(config) => {
+                    let incoming = incoming::encrypted(listener, config);
+                    router.serve_with_incoming_shutdown(incoming, stopped).await
+                }
+                None => router.serve_with_incoming_shutdown(incoming::plain(listener), stopped).await,
+            };
+            if let Err(error) = served {
                 tracing::error!(%error, "the coordinator's server ended");
             }
         });
         Self { registry, stop: Some(stop), server }
     }
 
-    /// Begins a run. `secret`: what its agents must present. `spin`: its agents share this machine, and it has at least
-    /// as many cores. Requests for the host come out of the receiver, the last of them [`HostRequest::Over`].
+    /// Begins a run. `spin`: its agents share this machine, and it has at least as many cores. Requests for the host come out of the receiver, the last of them [`HostRequest::Over`].
     ///
     /// # Errors
     /// When the plan cannot be encoded.
     pub fn begin(
         &self,
         plan: Arc<Plan>,
-        secret: &str,
         spin: bool,
         store: Arc<dyn ResultStore>,
     ) -> Result<(RunHandle, mpsc::UnboundedReceiver<HostRequest>), serde_json::Error> {
@@ -81,7 +87,7 @@ impl Coordinator {
         let (inputs, receiver) = mpsc::unbounded_channel();
         let (host, requests) = mpsc::unbounded_channel();
         let uid = plan.run.uid.clone();
-        let entry = RunEntry { secret: secret.into(), replicas: plan.replicas, inputs: inputs.clone() };
+        let entry = RunEntry { replicas: plan.replicas, inputs: inputs.clone() };
         self.registry.add(uid.clone(), entry);
         let (actor, snapshots) = Actor::new(plan, plan_json, spin, store, receiver, inputs.downgrade(), host);
         let registry = self.registry.clone();

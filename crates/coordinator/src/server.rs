@@ -2,62 +2,46 @@
 //! anything, and none of them waits for a run's actor while a heartbeat waits behind it.
 
 use crate::actor::{Input, Registry, RunEntry};
+use crate::auth::{Authenticate, Caller};
 use crate::clock::monotonic_ns;
 use futures::{Stream, StreamExt};
 use lockstep_core::results::part::{MAX_PART_BYTES, StagePart};
 use lockstep_core::results::recorder::Interval;
 use lockstep_proto::v1::coordination_server::Coordination;
 use lockstep_proto::v1::{self, from_agent::Body as Up, from_coordinator::Body as Down};
-use lockstep_proto::{META_ATTEMPT, META_INDEX, META_RUN, PROTOCOL, receipt_hash};
+use lockstep_proto::{PROTOCOL, receipt_hash};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Who calls, as the metadata says and the secret proves.
-#[derive(Clone, Copy, Debug)]
-struct Caller {
-    index: u32,
-    attempt: u32,
-}
-
 /// The service over all runs of this coordinator.
 pub(crate) struct Service {
     registry: Registry,
+    auth: Arc<dyn Authenticate>,
     began_ns: u64,
     next_session: AtomicU64,
 }
 
 impl Service {
-    pub(crate) fn new(registry: Registry) -> Self {
-        Self { registry, began_ns: monotonic_ns(), next_session: AtomicU64::new(1) }
+    pub(crate) fn new(registry: Registry, auth: Arc<dyn Authenticate>) -> Self {
+        Self { registry, auth, began_ns: monotonic_ns(), next_session: AtomicU64::new(1) }
     }
 
-    fn authenticate<T>(&self, request: &Request<T>) -> Result<(RunEntry, Caller), Status> {
-        let meta = |key: &str| request.metadata().get(key).and_then(|value| value.to_str().ok());
-        let number = |key: &str| meta(key).and_then(|text| text.parse::<u32>().ok());
-        let denied = || Status::unauthenticated("unknown run, or wrong secret");
-        let entry = self.registry.find(meta(META_RUN).unwrap_or_default()).ok_or_else(denied)?;
-        let secret = meta("authorization").and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default();
-        if !is_same_secret(secret.as_bytes(), entry.secret.as_bytes()) {
-            return Err(denied());
-        }
-        let (Some(index), Some(attempt)) = (number(META_INDEX), number(META_ATTEMPT)) else {
-            return Err(Status::invalid_argument("index or attempt is missing"));
-        };
-        if index >= entry.replicas {
+    async fn authenticate(&self, metadata: &MetadataMap) -> Result<(RunEntry, Caller), Status> {
+        let caller = self.auth.authenticate(metadata).await?;
+        let entry = self.registry.find(&caller.run_uid);
+        let entry = entry.ok_or_else(|| Status::unavailable("this run is not coordinated here"))?;
+        if caller.index >= entry.replicas {
             return Err(Status::invalid_argument("no such index in this run"));
         }
-        Ok((entry, Caller { index, attempt }))
+        Ok((entry, caller))
     }
-}
-
-/// Compares in a time that depends on the lengths only.
-fn is_same_secret(given: &[u8], expected: &[u8]) -> bool {
-    given.len() == expected.len() && given.iter().zip(expected).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }
 
 #[tonic::async_trait]
@@ -69,7 +53,7 @@ impl Coordination for Service {
         &self,
         request: Request<Streaming<v1::FromAgent>>,
     ) -> Result<Response<Self::ControlStream>, Status> {
-        let (entry, caller) = self.authenticate(&request)?;
+        let (entry, caller) = self.authenticate(request.metadata()).await?;
         let mut inbound = request.into_inner();
         let session = self.next_session.fetch_add(1, Ordering::Relaxed);
         let (outbound, receiver) = mpsc::unbounded_channel::<v1::FromCoordinator>();
@@ -82,7 +66,7 @@ impl Coordination for Service {
                 tracing::warn!(agent = caller.index, protocol = hello.protocol, "protocol is not ours");
                 return;
             }
-            let Caller { index, attempt } = caller;
+            let Caller { index, attempt, .. } = caller;
             let _ = entry.inputs.send(Input::Hello { index, attempt, session, seen, hello, outbound });
             while let Some(Ok(message)) = inbound.next().await {
                 let received_ns = monotonic_ns();
@@ -108,7 +92,7 @@ impl Coordination for Service {
         &self,
         request: Request<Streaming<v1::IntervalRecord>>,
     ) -> Result<Response<Self::ReportStream>, Status> {
-        let (entry, Caller { index, attempt }) = self.authenticate(&request)?;
+        let (entry, Caller { index, attempt, .. }) = self.authenticate(request.metadata()).await?;
         let stream = request.into_inner().map(move |record| {
             let record = record?;
             let totals = serde_json::from_slice(&record.totals)
@@ -131,7 +115,7 @@ impl Coordination for Service {
         &self,
         request: Request<Streaming<v1::SubmitChunk>>,
     ) -> Result<Response<v1::Receipt>, Status> {
-        let (entry, Caller { index, attempt }) = self.authenticate(&request)?;
+        let (entry, Caller { index, attempt, .. }) = self.authenticate(request.metadata()).await?;
         let mut chunks = request.into_inner();
         let mut bytes = Vec::new();
         while let Some(chunk) = chunks.next().await {

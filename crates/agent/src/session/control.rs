@@ -26,8 +26,6 @@ const TICK: Duration = Duration::from_millis(20);
 const JUMP_NS: u64 = 2_000_000_000;
 /// After a stop of the process: time for a beat to be answered before anybody is judged.
 const SETTLE_NS: u64 = 2_000_000_000;
-/// Orphan grace before the plan says otherwise, nanoseconds.
-const ORPHAN_DEFAULT_NS: u64 = 60_000_000_000;
 /// How long an orphan waits for its I/O to stop.
 const ORPHAN_STOP_NS: u64 = 1_000_000_000;
 
@@ -329,9 +327,9 @@ impl Control {
     fn on_tick(&mut self, now_ns: u64) -> Option<Ended> {
         let effects = self.session.on_tick(now_ns);
         self.carry_out(effects);
-        let grace_ns = self.session.plan().map_or(ORPHAN_DEFAULT_NS, |plan| {
-            plan.failure.orphan_grace.as_nanos().min(u128::from(u64::MAX)) as u64
-        });
+        let of_plan = self.session.plan().map(|plan| plan.failure.orphan_grace);
+        let grace = of_plan.unwrap_or(self.identity.orphan_grace);
+        let grace_ns = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
         let orphan_ns = self.answered_ns.saturating_add(grace_ns);
         let settling = self.is_settling(now_ns);
         if self.orphaned_ns.is_none() && now_ns > orphan_ns && !settling {

@@ -1,18 +1,19 @@
 //! Connecting and reconnecting the control stream. The agent redials for ever; whether it still should work
 //! meanwhile is decided elsewhere.
 
-use super::{Identity, redial_delay};
+use super::{Access, Identity, redial_delay};
 use crate::clock::now_ns;
 use lockstep_core::rng::Stream;
 use lockstep_proto::v1::coordination_client::CoordinationClient;
 use lockstep_proto::v1::{self, from_agent::Body as Up, from_coordinator::Body as Down};
 use lockstep_proto::{META_ATTEMPT, META_INDEX, META_RUN, PROTOCOL};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Request;
 use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 /// How long one attempt to connect may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -29,8 +30,17 @@ pub(crate) enum Wire {
 }
 
 /// An endpoint with the settings that both of an agent's connections use.
-pub(crate) fn endpoint(identity: &Identity) -> Result<Endpoint, tonic::transport::Error> {
-    Ok(Endpoint::from_shared(format!("http://{}", identity.coordinator))?
+pub(crate) fn endpoint(identity: &Identity) -> Result<Endpoint, DialError> {
+    let coordinator = &identity.coordinator;
+    let endpoint = match &identity.access {
+        Access::Secret(_) => Endpoint::from_shared(format!("http://{coordinator}"))?,
+        Access::Cluster { authorities, .. } => {
+            let bundle = read(authorities)?;
+            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(bundle));
+            Endpoint::from_shared(format!("https://{coordinator}"))?.tls_config(tls)?
+        }
+    };
+    Ok(endpoint
         .connect_timeout(CONNECT_LIMIT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(30))
@@ -38,18 +48,38 @@ pub(crate) fn endpoint(identity: &Identity) -> Result<Endpoint, tonic::transport
         .keep_alive_while_idle(true))
 }
 
+/// Why nothing can be dialled.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    /// What is needed for it cannot be read.
+    #[error("{0} cannot be read")]
+    File(PathBuf, #[source] std::io::Error),
+    /// Its address or certificates are not ones.
+    #[error("the coordinator's address, or the bundle of its authorities, is not one")]
+    Endpoint(#[from] tonic::transport::Error),
+}
+
+fn read(path: &Path) -> Result<String, DialError> {
+    std::fs::read_to_string(path).map_err(|error| DialError::File(path.to_owned(), error))
+}
+
 /// Puts who we are, and its proof, on a call.
-pub(crate) fn sign(identity: &Identity, metadata: &mut MetadataMap) {
+pub(crate) fn sign(identity: &Identity, metadata: &mut MetadataMap) -> Result<(), DialError> {
+    let secret = match &identity.access {
+        Access::Secret(secret) => secret.clone(),
+        Access::Cluster { token, .. } => read(token)?.trim().to_owned(),
+    };
     let mut put = |key: &'static str, value: String, sensitive: bool| {
         if let Ok(mut value) = MetadataValue::try_from(value) {
             value.set_sensitive(sensitive);
             metadata.insert(key, value);
         }
     };
-    put("authorization", format!("Bearer {}", identity.secret), true);
+    put("authorization", format!("Bearer {secret}"), true);
     put(META_RUN, identity.uid.clone(), false);
     put(META_INDEX, identity.index.to_string(), false);
     put(META_ATTEMPT, identity.attempt.to_string(), false);
+    Ok(())
 }
 
 /// Dials for ever. `seen`: last numbered message read, asked anew for each hello.
@@ -78,7 +108,7 @@ async fn session(
     events: &mpsc::UnboundedSender<Wire>,
 ) -> Result<(), String> {
     let channel: Channel = endpoint(identity)
-        .map_err(|error| error.to_string())?
+        .map_err(|error| root_cause(&error))?
         .connect()
         .await
         .map_err(|error| root_cause(&error))?;
@@ -95,7 +125,7 @@ async fn session(
     };
     let _ = outbound.send(v1::FromAgent { seq: 0, seen: seen(), body: Some(Up::Hello(hello)) });
     let mut request = Request::new(UnboundedReceiverStream::new(receiver));
-    sign(identity, request.metadata_mut());
+    sign(identity, request.metadata_mut()).map_err(|error| root_cause(&error))?;
     let mut inbound =
         client.control(request).await.map_err(|status| status.message().to_owned())?.into_inner();
     let mut up = false;

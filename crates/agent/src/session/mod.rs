@@ -11,6 +11,7 @@ pub mod state;
 
 pub use control::run;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Who this agent is, and whom it serves.
@@ -28,8 +29,24 @@ pub struct Identity {
     pub attempt: u32,
     /// Cores that it may use; empty is all.
     pub cores: Vec<usize>,
-    /// What it presents to the coordinator.
-    pub secret: String,
+    /// What it presents to the coordinator, and what it expects of it.
+    pub access: Access,
+    /// How long it works on without the coordinator before its plan says so.
+    pub orphan_grace: Duration,
+}
+
+/// How an agent and its coordinator know each other.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// One machine: a secret that came through a pipe, and loopback.
+    Secret(String),
+    /// A cluster: files that are replaced while the pod lives, and so are read at each dial.
+    Cluster {
+        /// Token of the pod.
+        token: PathBuf,
+        /// PEM bundle of the authorities that may sign the coordinator.
+        authorities: PathBuf,
+    },
 }
 
 /// How the agent ended.

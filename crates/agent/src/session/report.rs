@@ -4,7 +4,7 @@
 //! full. So time resolution may be lost, counts never, and memory is bounded whatever the network does.
 
 use super::Identity;
-use super::dial::{endpoint, sign};
+use super::dial::{endpoint, root_cause, sign};
 use super::redial_delay;
 use crate::clock::now_ns;
 use lockstep_core::results::part::StagePart;
@@ -116,9 +116,7 @@ async fn serve(
     mut inputs: mpsc::UnboundedReceiver<ToReport>,
     submitted: mpsc::UnboundedSender<()>,
 ) {
-    let Ok(endpoint) = endpoint(&identity) else { return };
-    // Connects when first used, and again when it has to.
-    let channel = endpoint.connect_lazy();
+    let mut channel = connect(&identity).await;
     let mut ring = Ring::default();
     let (acked, mut acks) = mpsc::unbounded_channel::<Option<u64>>();
     let mut stream: Option<mpsc::Sender<v1::IntervalRecord>> = None;
@@ -140,7 +138,10 @@ async fn serve(
             },
             Some(ack) = acks.recv() => match ack {
                 Some(seq) => ring.acknowledge(seq),
-                None => stream = None,
+                None => {
+                    stream = None;
+                    channel = connect(&identity).await;
+                }
             },
         }
         if stream.is_none() && !(ring.unsent.is_empty() && ring.in_flight.is_empty()) {
@@ -152,6 +153,18 @@ async fn serve(
                 let _ = outbound.try_send(record);
             }
         }
+    }
+}
+
+/// A channel that connects when it is first used, and again when it has to. Certificates are read now, so that a new one
+/// is made after each failure.
+async fn connect(identity: &Identity) -> Channel {
+    loop {
+        match endpoint(identity) {
+            Ok(endpoint) => return endpoint.connect_lazy(),
+            Err(error) => tracing::warn!(error = %root_cause(&error), "the coordinator cannot be dialled"),
+        }
+        tokio::time::sleep(redial_delay(3, now_ns())).await;
     }
 }
 
@@ -167,10 +180,12 @@ fn open(
         let _ = outbound.try_send(encode(record));
     }
     let mut request = Request::new(ReceiverStream::new(receiver));
-    sign(identity, request.metadata_mut());
+    let signed = sign(identity, request.metadata_mut());
     let mut client = CoordinationClient::new(channel.clone());
     tokio::spawn(async move {
-        if let Ok(response) = client.report(request).await {
+        if signed.is_ok()
+            && let Ok(response) = client.report(request).await
+        {
             let mut answers = response.into_inner();
             while let Ok(Some(ack)) = answers.message().await {
                 let _ = acked.send(Some(ack.last_seq));
@@ -197,8 +212,11 @@ async fn submit(identity: &Identity, channel: &Channel, part: &StagePart) {
         let chunks: Vec<v1::SubmitChunk> =
             bytes.chunks(CHUNK_BYTES).map(|data| v1::SubmitChunk { data: data.to_vec() }).collect();
         let mut request = Request::new(futures::stream::iter(chunks));
-        sign(identity, request.metadata_mut());
-        match CoordinationClient::new(channel.clone()).submit(request).await {
+        if let Err(error) = sign(identity, request.metadata_mut()) {
+            tracing::warn!(error = %root_cause(&error), "nothing proves who this is; tried again");
+        }
+        let channel = if attempt == 0 { channel.clone() } else { connect(identity).await };
+        match CoordinationClient::new(channel).submit(request).await {
             Ok(receipt) if receipt.get_ref().hash == hash => return,
             Ok(_) => tracing::warn!(stage = part.stage, "the receipt is of another result; offered again"),
             Err(status) if status.code() == tonic::Code::InvalidArgument => {

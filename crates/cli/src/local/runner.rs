@@ -13,7 +13,7 @@ use crate::{input, output, preview};
 use anyhow::Context as _;
 use lockstep_api::Manifest;
 use lockstep_coordinator::report::{WallTimes, build};
-use lockstep_coordinator::{Coordinator, RunEnd, Snapshot};
+use lockstep_coordinator::{Coordinator, RunEnd, SharedSecrets, Snapshot};
 use lockstep_core::plan::Plan;
 use lockstep_core::problem::{Problem, exit};
 use lockstep_core::results::Report;
@@ -105,8 +105,10 @@ impl Prepared {
         let listener =
             tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.context("a port on 127.0.0.1")?;
         let address = listener.local_addr().context("a port on 127.0.0.1")?;
-        let coordinator = Coordinator::serve(listener);
         let secret = identity::new_secret().context("a secret")?;
+        let secrets = SharedSecrets::default();
+        secrets.add(&plan.run.uid, &secret);
+        let coordinator = Coordinator::serve(listener, Arc::new(secrets), None);
         let cores = cores::allowed();
         let spin = plan.replicas as usize <= cores::busy_at_once(&cores);
         let store = Arc::new(PartStore::new(directory.clone(), Arc::clone(&plan)));
@@ -121,7 +123,7 @@ impl Prepared {
             results: directory.clone(),
         });
         let (handle, requests) =
-            coordinator.begin(Arc::clone(&plan), &secret, spin, store).context("the plan cannot be sent")?;
+            coordinator.begin(Arc::clone(&plan), spin, store).context("the plan cannot be sent")?;
         let scene = Scene { plan: Arc::clone(&plan), results: directory.path().to_owned() };
         let mut display = Display::begin(style, scene, &notes);
         let snapshots = handle.snapshots();
