@@ -155,8 +155,9 @@ pub fn line(plan: &Plan, snapshot: &Snapshot, index: usize) -> Line {
         StageState::Skipped => Line::of("skipped"),
         StageState::Starting => starting(snapshot, index),
         StageState::Working if snapshot.at_ns < began_ns(snapshot, index) => starting(snapshot, index),
+        // What it came to is not known before its results are handed in.
         StageState::Working if has_flowed_on(plan, snapshot, index) => {
-            over(snapshot, &stage.kind, view, &progress, &live)
+            Line::of("over; its results come with those of the stage behind it")
         }
         StageState::Working => working(plan, snapshot, &progress, &live),
         StageState::Done | StageState::Failed => over(snapshot, &stage.kind, view, &progress, &live),

@@ -21,6 +21,9 @@ pub fn render(report: &Report, results: &Path, ended: bool) -> String {
     for stage in report.stages.iter().filter(|stage| !stage.agents.is_empty()) {
         push_stage(&mut text, stage);
     }
+    if !ended {
+        push_missing(&mut text, report);
+    }
     push_ledgers(&mut text, report);
     push_limited(&mut text, "degraded", &report.degraded);
     let held: Vec<String> = report.thresholds.iter().map(thresholds::result).collect();
@@ -39,6 +42,19 @@ pub fn render(report: &Report, results: &Path, ended: bool) -> String {
     };
     let _ = writeln!(text, " {outcome}{doubt} · {verdict} · results: {}/", results.display());
     text
+}
+
+/// Stages of a run without an end of which nothing was handed in.
+fn push_missing(text: &mut String, report: &Report) {
+    let missing: Vec<&str> = report
+        .stages
+        .iter()
+        .filter(|stage| stage.agents.is_empty() && stage.state != "Skipped")
+        .map(|stage| stage.name.as_str())
+        .collect();
+    if !missing.is_empty() {
+        let _ = writeln!(text, " no agent handed in: {}", missing.join(", "));
+    }
 }
 
 fn push_stage(text: &mut String, stage: &StageReport) {
@@ -83,15 +99,18 @@ fn head(stage: &StageReport) -> String {
     parts.join(" · ")
 }
 
-/// How many checks each agent of a preflight made: `11 checks each`.
+/// How many checks the agents of a preflight made: `8 checks each, 2 by one agent`, as the place itself needs but one.
 fn checks(stage: &StageReport) -> Option<String> {
     let mut agents: BTreeMap<&str, usize> = BTreeMap::new();
     for row in stage.environment.iter().filter(|row| row.key.starts_with("check.")) {
         *agents.entry(&row.key).or_default() += row.agents as usize;
     }
-    let all = agents.values().all(|agents| *agents == stage.agents.len());
-    let shown = stage.kind == "preflight" && !agents.is_empty();
-    shown.then(|| format!("{} checks{}", agents.len(), if all { " each" } else { "" }))
+    let each = agents.values().filter(|agents| **agents >= stage.agents.len()).count();
+    let rest = match agents.len() - each {
+        0 => String::new(),
+        rest => format!(", {rest} by one agent"),
+    };
+    (stage.kind == "preflight" && !agents.is_empty()).then(|| format!("{each} checks each{rest}"))
 }
 
 /// How far apart the agents began, and with what: `started within 0.21 ms of each other (with warmup; clock error ± 0.04 ms)`.

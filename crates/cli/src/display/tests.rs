@@ -249,7 +249,7 @@ fn a_preflight_says_how_many_checks_every_agent_made() {
     let mut row = |key: &str, value: &str, agents| {
         stage.environment.push(EnvironmentRow { key: key.to_owned(), value: value.to_owned(), agents });
     };
-    row("check.place", "empty", 1);
+    row("check.rights", "write, read and remove work", 1);
     row("check.clock", "same boot", 1);
     row("kernel", "6.8", 1);
     assert!(
