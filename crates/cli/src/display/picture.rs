@@ -5,7 +5,7 @@ use crate::format::{bytes, bytes_per_s, clock, count, decimal_milli, latency, lo
 use lockstep_coordinator::{LiveStage, Snapshot};
 use lockstep_core::plan::{Plan, StageKind};
 use lockstep_core::run::StageState;
-use lockstep_core::run::agent::AgentState;
+use lockstep_core::run::agent::{AgentState, Position};
 use lockstep_core::run::view::StageView;
 
 /// Below this much of a stage's work its end is not foretold.
@@ -104,8 +104,13 @@ fn leased_done(kind: &StageKind, snapshot: &Snapshot, index: usize, view: &Stage
     view.done.max(said.min(view.total))
 }
 
+/// Whether an agent is there: its attempt has said hello, and is heard.
+#[must_use]
+pub fn takes_part(state: &AgentState) -> bool {
+    state.is_heard() && state.position() != Some(Position::Expected)
+}
+
 fn is_past_preflight(state: &AgentState) -> bool {
-    use lockstep_core::run::agent::Position;
     match state {
         AgentState::Completed => true,
         state => match state.position() {
@@ -188,7 +193,7 @@ mod step {
 /// A stage under way: how far, by how many agents, how fast, until when.
 fn working(plan: &Plan, snapshot: &Snapshot, progress: &Progress, live: &LiveStage) -> Line {
     let mut parts = Vec::new();
-    let mut agents = snapshot.view.agents.iter().map(|agent| &agent.state);
+    let states = snapshot.view.agents.iter().map(|agent| &agent.state);
     match progress.unit {
         "agents" => parts.push(
             Part::new(format!("{}/{} agents ready", progress.done, progress.total))
@@ -196,8 +201,8 @@ fn working(plan: &Plan, snapshot: &Snapshot, progress: &Progress, live: &LiveSta
         ),
         unit => {
             parts.push(how_far(progress, unit));
-            let heard = agents.by_ref().filter(|state| state.is_heard() || **state == AgentState::Completed);
-            let share = format!("{}/{}", heard.count(), plan.replicas);
+            let there = states.filter(|state| takes_part(state) || **state == AgentState::Completed).count();
+            let share = format!("{there}/{}", plan.replicas);
             parts.push(Part::new(format!("{share} agents")).shorter(step::NOUNS, share));
         }
     }

@@ -24,7 +24,7 @@ pub fn line(told: &Told, plan: &Plan, snapshot: &Snapshot) -> String {
     let rest = match told.what {
         "Lost" | "Failed" | "LeftBehind" => {
             let others = snapshot.view.agents.iter().filter(|agent| agent.index != index);
-            let left = others.filter(|agent| agent.state.is_heard()).count();
+            let left = others.filter(|agent| picture::takes_part(&agent.state)).count();
             format!("{} · {left} of {} agents go on", reason(told), plan.replicas)
         }
         // The reason is the stage that it joins, which stands in front.

@@ -110,6 +110,18 @@ fn leased_work_grows_between_two_leases() {
 }
 
 #[test]
+fn an_agent_that_has_not_said_hello_is_not_counted_as_there() {
+    let plan = plan();
+    let mut now = snapshot(&plan, 6 * S);
+    now.view.stages[2].facts.state = StageState::Working;
+    now.view.stages[2].facts.planned_start_ns = Some(102 * S);
+    in_stage(&mut now, 2, Step::Working, 0);
+    assert_eq!(picture::line(&plan, &now, 2).full(), "0:04 / 0:30  4/4 agents");
+    now.view.agents[1].state = AgentState::Active(Position::Expected);
+    assert_eq!(picture::line(&plan, &now, 2).full(), "0:04 / 0:30  3/4 agents");
+}
+
+#[test]
 fn a_start_to_come_is_counted_down() {
     let plan = plan();
     let mut now = snapshot(&plan, 6 * S);
