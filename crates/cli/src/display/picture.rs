@@ -274,12 +274,10 @@ fn over(
     };
     parts.push(Part::new(format!("{} {noun}", count(worked))));
     if kind.execute().is_none() && view.unchanged > 0 {
-        let already = if matches!(kind, StageKind::Cleanup { .. }) {
-            "were gone already"
-        } else {
-            "were there already"
-        };
-        parts.push(Part::new(format!("{} {already}", count(view.unchanged))));
+        let gone = if matches!(kind, StageKind::Cleanup { .. }) { "gone" } else { "there" };
+        let already = format!("{} were {gone} already", count(view.unchanged));
+        parts
+            .push(Part::new(already).shorter(5, format!("{} {gone} already", count(view.unchanged))).gone(6));
     }
     if live.bytes > 0 {
         parts.push(Part::new(bytes(live.bytes)).gone(3));

@@ -178,16 +178,17 @@ fn notes(stage: &StageReport) -> Vec<String> {
         }
     }
     let late: u64 = stage.operations.iter().map(|row| row.late_starts).sum();
-    for (number, what) in [
-        (late, "operations started late: latencies above count from their intended start"),
-        (stage.dropped_starts, "operations were due and never sent"),
-        (stage.retries, "requests were sent again"),
-        (stage.starved_deletes, "deletes found nothing of this stage's own to delete"),
-        (stage.repeated_operations, "operations were done again after a loss"),
-        (stage.total.drained, "operations ended after the window: counted, and not in the rates"),
+    for (number, noun, what) in [
+        (late, "operation", "started late: latencies above count from the intended start"),
+        (stage.dropped_starts, "operation", "never sent though due"),
+        (stage.retries, "request", "sent again"),
+        (stage.starved_deletes, "delete", "found nothing of this stage's own to delete"),
+        (stage.repeated_operations, "operation", "done again after a loss"),
+        (stage.total.drained, "operation", "ended after the window: counted, and not in the rates"),
     ] {
         if number > 0 {
-            notes.push(format!("{} {what}", count(number)));
+            let plural = if number == 1 { "" } else { "s" };
+            notes.push(format!("{} {noun}{plural} {what}", count(number)));
         }
     }
     let doubtful: Vec<String> = stage.agents.iter().filter_map(|agent| incomplete(stage, agent)).collect();
