@@ -66,6 +66,12 @@ fn words(what: &str) -> &str {
         "LeftBehind" => "left behind",
         "Replaced" => "replaced",
         "JoinedLate" => "joins late",
+        "MissedStart" => "missed the start",
+        "Fault" => "reports a fault",
+        "Aborting" => "stopping",
+        "Countdown" => "countdown",
+        "Paused" => "paused",
+        "SkewTooLarge" => "skew too large",
         "Ready" | "Waiting" | "Armed" | "Working" | "Draining" | "AtBarrier" => "is back",
         other => other,
     }
@@ -130,7 +136,7 @@ mod tests {
             "agent 1 (attempt 2) joins late in mixed at 0:06",
             "agent 3 stands still in mixed at 0:06: no progress for 10.0 s in measuring",
             "agent 3 is back in mixed at 0:06: heard again after 3.7 s",
-            "Paused: the coordinator was stopped for 5.0 s …",
+            "paused: the coordinator was stopped for 5.0 s …",
         ];
         assert_eq!(texts, want);
     }

@@ -198,7 +198,9 @@ fn notes(stage: &StageReport) -> Vec<String> {
         let why = agent.client.client_bound.as_ref()?;
         Some(format!("agent {}: client-bound: {why}", agent.agent))
     };
-    notes.extend(limited(&stage.agents.iter().filter_map(bound).collect::<Vec<_>>()));
+    // Where no operation was measured, nothing had a pace to set.
+    let paced = stage.agents.iter().filter(|_| !stage.operations.is_empty());
+    notes.extend(limited(&paced.filter_map(bound).collect::<Vec<_>>()));
     notes.extend(stage.degraded.iter().map(|why| format!("degraded: {why}")));
     let problems: Vec<String> = stage
         .problems
@@ -218,6 +220,9 @@ fn incomplete(stage: &StageReport, agent: &AgentRow) -> Option<String> {
     let counted = format!("{} operations of it count", count(agent.count));
     match &agent.state {
         PartState::Complete => None,
+        PartState::Partial { reason } if stage.operations.is_empty() => {
+            Some(format!("{who} did not finish: {reason}"))
+        }
         PartState::Partial { reason } => {
             let from_ns =
                 agent.pauses.iter().find(|pause| is_late_join(pause)).map_or(0, |pause| pause.to_ns);
