@@ -1,7 +1,7 @@
 # A menu. Every recipe is one line; logic lives in `cargo xtask` and in the tests.
 .PHONY: demo test bench soak lint crds
 
-demo: ; cargo build --release --quiet -p lockstep-cli -p lockstep-agent --bins && target/release/lockstep run -f examples/quickstart.yaml
+demo: ; cargo build --release -p lockstep-cli -p lockstep-agent --bins && target/release/lockstep run -f examples/quickstart.yaml
 test: ; cargo test --workspace
 bench: ; cargo xtask bench
 soak: ; cargo xtask soak

@@ -86,8 +86,22 @@ pub fn problem(source: &str, faults: &[Fault]) -> Problem {
         lines.push(format!("… and {} more", faults.len() - SHOWN));
     }
     Problem::new(format!("{source} was refused: {count}"), lines.join("\n"))
-        .next(format!("lockstep validate -f {source}"))
+        .likely(likely(faults))
+        .next(format!("mend what is named above, then: lockstep validate -f {source}"))
         .next("docs/manifest.md lists every field with its unit and limits")
         .kept("nothing was started and nothing was written")
         .exit(exit::REFUSED)
+}
+
+/// How such faults come about, by the first of them.
+fn likely(faults: &[Fault]) -> &'static str {
+    match faults.first() {
+        Some(fault) if fault.path.is_empty() => {
+            "an indentation, a tab, or a quote or brace that is not closed; or it is another file"
+        }
+        Some(fault) if fault.message.starts_with("is missing") || fault.message.contains("no such field") => {
+            "a name is misspelt, or a line is indented so that it belongs to another field"
+        }
+        _ => "the value is meant for another field, or lacks its unit",
+    }
 }

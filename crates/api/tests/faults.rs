@@ -289,7 +289,7 @@ fn what_is_no_manifest_is_refused_before_it_is_understood() {
     let one = |bytes: &[u8]| load(bytes, &[]).unwrap_err().remove(0).to_string();
     assert!(one(&vec![b'a'; 50_000_000]).contains("is 50000000 bytes long; allowed: at most 1048576"));
     assert!(one(b"\x7fELF\x02\x01\x01\0\0\0").contains("control characters"));
-    assert!(one(b"kind: x\n\xff\xfe\0").contains("line 2: is not text in UTF-8"));
+    assert!(one(b"kind: x\n\xff\xfe\0").contains("line 2: the manifest is not text in UTF-8"));
     assert!(one(b"").contains("is empty"));
     assert!(one(b"# nothing\n").contains("is empty"));
     assert!(one(b"[1, 2]").contains("is not an object"));

@@ -25,13 +25,14 @@ fn runs(example: &str, replaced: &[&str]) {
     let errors: u64 = report.stages.iter().map(|stage| stage.total.error_count).sum();
     assert!(counted.clone().count() > 0 && errors == 0, "{}", ended.stdout);
     assert!(counted.map(|stage| stage.total.count).min() > Some(0), "{}", ended.stdout);
-    let mut flows = false;
+    let mut warm_up: Option<&str> = None;
     for stage in &report.stages {
         // Only who starts together can fail to: an example is not degraded by its cleanup.
         let together = matches!(stage.kind.as_str(), "prepare" | "execute");
-        // Out of a warm-up, workers flow into the next stage.
-        let starts = together && !std::mem::replace(&mut flows, stage.discard);
-        assert_eq!(stage.start.skew_micros.is_some(), starts, "skew of {}", stage.name);
+        assert_eq!(stage.start.skew_micros.is_some(), together, "skew of {}", stage.name);
+        // Out of a warm-up, workers flow into the next stage: its start is that of the warm-up.
+        assert_eq!(stage.start.inherited_from.as_deref(), warm_up, "start of {}", stage.name);
+        warm_up = stage.discard.then_some(stage.name.as_str());
         assert!(stage.start.planned.is_some() || !together, "planned start of {}", stage.name);
     }
     assert!(!place.exists(), "cleanup removes what the run made");

@@ -98,7 +98,7 @@ fn tree_manifest_timeout_progress_is_shown_on_terminals_and_in_lines() {
     script
         .args([
             "-qec",
-            &format!("stty cols 200; exec {binary} run -f run.yaml --results results"),
+            &format!("stty rows 24 cols 200; exec {binary} run -f run.yaml --results results"),
             "/dev/null",
         ])
         .current_dir(on_terminal.dir.path())

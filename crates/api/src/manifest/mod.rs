@@ -63,8 +63,8 @@ pub fn load(bytes: &[u8], overrides: &[(String, String)]) -> Result<Manifest, Ve
     let mut documents = yaml::read(text)?;
     let (Some(document), true) = (documents.pop(), documents.is_empty()) else {
         let message = match documents.len() {
-            0 => "is empty".to_owned(),
-            others => format!("has {} documents", others + 1),
+            0 => "the manifest is empty".to_owned(),
+            others => format!("the manifest has {} documents", others + 1),
         };
         let hint = "split the file, or pick one document";
         let fault = Fault::new("", message).allowed("exactly one BenchmarkRun");
@@ -73,7 +73,8 @@ pub fn load(bytes: &[u8], overrides: &[(String, String)]) -> Result<Manifest, Ve
     let yaml::Document { mut value, mut lines } = document;
     if !value.is_object() {
         return Err(vec![
-            Fault::new("", "is not an object").allowed("a BenchmarkRun: apiVersion, kind, metadata, spec"),
+            Fault::new("", "the manifest is not an object")
+                .allowed("a BenchmarkRun: apiVersion, kind, metadata, spec"),
         ]);
     }
     // Another kind would fail in every field; only this is worth saying.
@@ -103,7 +104,7 @@ pub fn load(bytes: &[u8], overrides: &[(String, String)]) -> Result<Manifest, Ve
     drop_nulls(&mut value);
     match serde_json::from_value(value) {
         Ok(run) => Ok(Manifest { run, document, notes, lines }),
-        Err(error) => Err(vec![Fault::new("", format!("cannot be read: {error}"))]),
+        Err(error) => Err(vec![Fault::new("", format!("the manifest cannot be read: {error}"))]),
     }
 }
 
@@ -119,12 +120,12 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
 
 fn text(bytes: &[u8]) -> Result<&str, Fault> {
     if bytes.len() > SIZE_MAX {
-        let message = format!("is {} bytes long", bytes.len());
+        let message = format!("the manifest is {} bytes long", bytes.len());
         return Err(Fault::new("", message).allowed(format!("at most {SIZE_MAX}")).hint("is it a manifest?"));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
-        Fault::new("", "is not text in UTF-8")
+        Fault::new("", "the manifest is not text in UTF-8")
             .at_line(u32::try_from(line).unwrap_or(u32::MAX))
             .hint("is it a manifest?")
     })?;
@@ -132,8 +133,8 @@ fn text(bytes: &[u8]) -> Result<&str, Fault> {
     match text.find(|c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
         Some(at) => {
             let line = text[..at].matches('\n').count() + 1;
-            let fault =
-                Fault::new("", "has control characters").at_line(u32::try_from(line).unwrap_or(u32::MAX));
+            let fault = Fault::new("", "the manifest has control characters")
+                .at_line(u32::try_from(line).unwrap_or(u32::MAX));
             Err(fault.hint("is it a manifest?"))
         }
         None => Ok(text),

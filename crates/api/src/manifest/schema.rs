@@ -64,8 +64,8 @@ impl Checker {
         for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             if members.get(name).is_none_or(Value::is_null) {
                 let mut fault = Fault::new(path::member(path, name), "is missing");
-                if let Some(what) = properties.get(name).and_then(|schema| schema["description"].as_str()) {
-                    fault = fault.hint(first_line(what));
+                if let Some(schema) = properties.get(name) {
+                    fault = fault.hint(meaning(schema));
                 }
                 self.faults.push(fault);
             }
@@ -282,6 +282,14 @@ fn quote(text: &str) -> String {
     format!("`{}{dots}`", short.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'"))
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().trim_end_matches('.').to_owned()
+/// What to put into a field: its members, or what its description says.
+fn meaning(schema: &Value) -> String {
+    let members =
+        schema["properties"].as_object().into_iter().flat_map(|fields| fields.keys().map(String::as_str));
+    let members: Vec<&str> = members.collect();
+    if !members.is_empty() {
+        return format!("its fields are {}", members.join(", "));
+    }
+    let text = schema["description"].as_str().and_then(|text| text.lines().next()).unwrap_or_default();
+    format!("it says: {}", text.trim_end_matches('.'))
 }

@@ -39,7 +39,7 @@ pub fn read(text: &str) -> Result<Vec<Document>, Vec<Fault>> {
         let (event, span) = match event {
             Ok(event) => event,
             Err(error) => {
-                let message = format!("is not valid YAML: {}", error.info());
+                let message = format!("the manifest is not valid YAML: {}", error.info());
                 reader.faults.push(Fault::new("", message).at_line(line_number(error.marker().line())));
                 break;
             }

@@ -96,7 +96,7 @@ struct StageLine<'a> {
     skew_ns: Option<u64>,
 }
 
-/// Agents by what can be said of them; each is in one of the last four at most.
+/// Agents by what can be said of them. One whose attempt has not said hello yet is only desired.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AgentCounts {
@@ -229,6 +229,7 @@ fn agents(snapshot: &Snapshot) -> AgentCounts {
     let mut counts = AgentCounts { desired: snapshot.view.agents.len() as u32, ..AgentCounts::default() };
     for agent in &snapshot.view.agents {
         let counter = match &agent.state {
+            AgentState::Active(_) if !picture::takes_part(&agent.state) => continue,
             AgentState::Active(_) => &mut counts.heard,
             AgentState::Disconnected { .. } => &mut counts.disconnected,
             AgentState::Stalled { .. } => &mut counts.stalled,

@@ -1,11 +1,13 @@
 //! What a person, or a machine, sees of a run: bars that move, lines, or JSON objects; and the tables at its end.
 //!
 //! Everything is drawn from [`Snapshot`]s, which are copies: looking decides nothing. What is shown is computed by pure
-//! functions ([`picture`], [`waiting`], [`summary`]); only [`terminal`], [`plain`] and [`json`] know how to print it.
+//! functions ([`picture`], [`layout`], [`story`], [`waiting`], [`summary`]); only [`terminal`], [`plain`] and [`json`] know how to print it.
 
 pub mod json;
+pub mod layout;
 pub mod picture;
 pub mod plain;
+pub mod story;
 pub mod summary;
 pub mod terminal;
 #[cfg(test)]
@@ -141,26 +143,4 @@ pub fn header(scene: &Scene) -> String {
         plan.dataset.seed,
         scene.results.display()
     )
-}
-
-/// A run's story, one line of it.
-#[must_use]
-pub fn story(told: &Told) -> String {
-    let who = told.agent.map(|(index, attempt)| match attempt {
-        0 => format!("agent {index} "),
-        _ => format!("agent {index} (attempt {}) ", attempt + 1),
-    });
-    let mut lines = told.reason.lines();
-    let reason = match (lines.next(), lines.next()) {
-        (None, _) => String::new(),
-        (Some(only), None) => format!(": {only}"),
-        (Some(first), Some(_)) => format!(": {first} …"),
-    };
-    format!("{}{}{reason}", who.unwrap_or_default(), told.what)
-}
-
-/// Whether an event deserves a line beside the lines of stages, which tell of their beginnings and ends themselves.
-#[must_use]
-pub fn is_worth_a_line(told: &Told) -> bool {
-    told.notable && !matches!(told.what, "StageBegins" | "StageOver")
 }

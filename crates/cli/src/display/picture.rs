@@ -1,10 +1,11 @@
-//! One snapshot as stages with their progress: the facts behind every display, and the text of each stage's line.
+//! One snapshot as stages with their progress: the facts behind every display, and the parts of each stage's line.
 
-use crate::format::{bytes_per_s, clock, count, decimal_milli, latency, long_span, span};
+use super::layout::{Line, Part};
+use crate::format::{bytes, bytes_per_s, clock, count, decimal_milli, latency, long_span, short_count, span};
 use lockstep_coordinator::{LiveStage, Snapshot};
 use lockstep_core::plan::{Plan, StageKind};
 use lockstep_core::run::StageState;
-use lockstep_core::run::agent::AgentState;
+use lockstep_core::run::agent::{AgentState, Position};
 use lockstep_core::run::view::StageView;
 
 /// Below this much of a stage's work its end is not foretold.
@@ -31,13 +32,6 @@ impl Progress {
     pub fn per_mille(&self) -> u64 {
         (u128::from(self.done) * 1_000).checked_div(u128::from(self.total)).unwrap_or(0).min(1_000) as u64
     }
-}
-
-/// A bar of 20 columns.
-#[must_use]
-pub fn bar(progress: &Progress) -> String {
-    let full = (progress.per_mille() / 50) as usize;
-    format!("{}{}", "█".repeat(full), "░".repeat(20 - full))
 }
 
 /// When a stage began, coordinator's clock; an instant still to come while its start is armed.
@@ -110,8 +104,13 @@ fn leased_done(kind: &StageKind, snapshot: &Snapshot, index: usize, view: &Stage
     view.done.max(said.min(view.total))
 }
 
+/// Whether an agent is there: its attempt has said hello, and is heard.
+#[must_use]
+pub fn takes_part(state: &AgentState) -> bool {
+    state.is_heard() && state.position() != Some(Position::Expected)
+}
+
 fn is_past_preflight(state: &AgentState) -> bool {
-    use lockstep_core::run::agent::Position;
     match state {
         AgentState::Completed => true,
         state => match state.position() {
@@ -122,10 +121,20 @@ fn is_past_preflight(state: &AgentState) -> bool {
     }
 }
 
+/// Whether a warm-up has given way to the stage behind it: nothing is done in it any more, and only its results are
+/// still to come.
+fn has_flowed_on(plan: &Plan, snapshot: &Snapshot, index: usize) -> bool {
+    plan.stages.get(index).is_some_and(|stage| stage.kind.is_discard())
+        && snapshot.view.stage.is_some_and(|stage| stage as usize > index)
+}
+
 /// The sign in front of a stage.
 #[must_use]
-pub fn mark(state: StageState) -> &'static str {
+pub fn mark(plan: &Plan, snapshot: &Snapshot, index: usize) -> &'static str {
+    let state = snapshot.view.stages.get(index).map_or(StageState::Waiting, |view| view.facts.state);
     match state {
+        StageState::Waiting if snapshot.view.stage == Some(index as u32) => "▶",
+        StageState::Working if has_flowed_on(plan, snapshot, index) => "✔",
         StageState::Done => "✔",
         StageState::Failed => "✖",
         StageState::Starting | StageState::Working => "▶",
@@ -136,83 +145,107 @@ pub fn mark(state: StageState) -> &'static str {
 
 /// The line of a stage, without its sign and name.
 #[must_use]
-pub fn line(plan: &Plan, snapshot: &Snapshot, index: usize, with_bar: bool) -> String {
+pub fn line(plan: &Plan, snapshot: &Snapshot, index: usize) -> Line {
     let (Some(stage), Some(view), Some(progress)) =
         (plan.stages.get(index), snapshot.view.stages.get(index), progress(plan, snapshot, index))
     else {
-        return String::new();
+        return Line::of("");
     };
     let live = snapshot.live.get(index).cloned().unwrap_or_default();
     let current = snapshot.view.stage == Some(index as u32);
     match view.facts.state {
         // Preflight has no start of its own: it begins with the first hello.
-        StageState::Waiting if current => working(plan, snapshot, &progress, &live, with_bar),
-        StageState::Waiting => "waiting".to_owned(),
-        StageState::Skipped => "skipped".to_owned(),
+        StageState::Waiting if current => working(plan, snapshot, &progress, &live),
+        StageState::Waiting => Line::of("waiting"),
+        StageState::Skipped => Line::of("skipped"),
         StageState::Starting => starting(snapshot, index),
         StageState::Working if snapshot.at_ns < began_ns(snapshot, index) => starting(snapshot, index),
-        StageState::Working => working(plan, snapshot, &progress, &live, with_bar),
+        // What it came to is not known before its results are handed in.
+        StageState::Working if has_flowed_on(plan, snapshot, index) => {
+            Line::of("over; its results come with those of the stage behind it")
+        }
+        StageState::Working => working(plan, snapshot, &progress, &live),
         StageState::Done | StageState::Failed => over(snapshot, &stage.kind, view, &progress, &live),
     }
 }
 
-fn starting(snapshot: &Snapshot, index: usize) -> String {
+fn starting(snapshot: &Snapshot, index: usize) -> Line {
     let planned = snapshot.view.stages.get(index).and_then(|stage| stage.facts.planned_start_ns);
     match planned.and_then(|at_ns| at_ns.checked_sub(snapshot.at_ns)) {
-        Some(left_ns) => format!("starts together in {}", span(left_ns)),
-        None => {
-            super::waiting::reason(snapshot).unwrap_or_else(|| "getting ready to start together".to_owned())
-        }
+        Some(left_ns) => Line::of(format!("starts together in {}", span(left_ns))),
+        None => Line { waits_for: super::waiting::reason(snapshot), ..Line::of("getting ready") },
     }
 }
 
+/// What the line of a stage under way gives up as it gets narrower, in this order; the last are those that an operator
+/// needs: how far, on how many agents, how fast, how slow at worst, with how many errors.
+mod step {
+    pub(super) const WORDS: u8 = 1;
+    pub(super) const MEDIAN: u8 = 2;
+    pub(super) const THROUGHPUT: u8 = 3;
+    pub(super) const BAR: u8 = 4;
+    pub(super) const FORECAST: u8 = 5;
+    pub(super) const SHARE: u8 = 6;
+    pub(super) const NOUNS: u8 = 7;
+    pub(super) const DIGITS: u8 = 8;
+}
+
 /// A stage under way: how far, by how many agents, how fast, until when.
-fn working(
-    plan: &Plan,
-    snapshot: &Snapshot,
-    progress: &Progress,
-    live: &LiveStage,
-    with_bar: bool,
-) -> String {
+fn working(plan: &Plan, snapshot: &Snapshot, progress: &Progress, live: &LiveStage) -> Line {
     let mut parts = Vec::new();
-    if with_bar {
-        parts.push(bar(progress));
-    }
+    let states = snapshot.view.agents.iter().map(|agent| &agent.state);
     match progress.unit {
-        "agents" => {}
-        "milliseconds" => {
-            parts.push(format!(
-                "{} / {}",
-                clock(progress.elapsed_ns.min(progress.total * 1_000_000)),
-                clock(progress.total * 1_000_000)
-            ));
+        "agents" => parts.push(
+            Part::new(format!("{}/{} agents ready", progress.done, progress.total))
+                .shorter(step::NOUNS, format!("{}/{} ready", progress.done, progress.total)),
+        ),
+        unit => {
+            parts.push(how_far(progress, unit));
+            let there = states.filter(|state| takes_part(state) || **state == AgentState::Completed).count();
+            let share = format!("{there}/{}", plan.replicas);
+            parts.push(Part::new(format!("{share} agents")).shorter(step::NOUNS, share));
         }
-        unit => parts.push(format!("{} of {} {unit}", count(progress.done), count(progress.total))),
-    }
-    let heard = snapshot
-        .view
-        .agents
-        .iter()
-        .filter(|agent| agent.state.is_heard() || agent.state == AgentState::Completed);
-    match progress.unit {
-        "agents" => parts.push(format!("{}/{} agents ready", progress.done, progress.total)),
-        _ => parts.push(format!("{}/{} agents", heard.count(), plan.replicas)),
     }
     if live.operations > 0 || live.errors > 0 {
-        parts.push(format!("{} op/s", count(live.operations_per_s.max(0.0) as u64)));
-        parts.push(bytes_per_s(live.bytes_per_s.max(0.0) as u64));
+        let rate = live.operations_per_s.max(0.0) as u64;
+        parts.push(
+            Part::new(format!("{} op/s", count(rate)))
+                .shorter(step::DIGITS, format!("{}/s", short_count(rate))),
+        );
+        parts.push(Part::new(bytes_per_s(live.bytes_per_s.max(0.0) as u64)).gone(step::THROUGHPUT));
         if let (Some(p50_ns), Some(p99_ns)) = (live.p50_ns, live.p99_ns) {
-            parts.push(format!("p50 {}  p99 {}", latency(p50_ns), latency(p99_ns)));
+            parts.push(Part::new(format!("p50 {}", latency(p50_ns))).gone(step::MEDIAN));
+            parts.push(Part::new(format!("p99 {}", latency(p99_ns))));
         }
-        parts.push(errors(live.errors));
+        parts.push(
+            Part::new(errors(live.errors))
+                .shorter(step::NOUNS, format!("{} err", count(live.errors)))
+                .shorter(step::DIGITS, format!("{} err", short_count(live.errors))),
+        );
     }
     if let (Some(remaining_ns), true) = (progress.remaining_ns, progress.unit != "milliseconds") {
-        parts.push(format!("{} left", long_span(remaining_ns.div_ceil(1_000_000_000))));
+        let left = format!("{} left", long_span(remaining_ns.div_ceil(1_000_000_000)));
+        parts.push(Part::new(left).gone(step::FORECAST));
     }
-    if let Some(reason) = super::waiting::reason(snapshot) {
-        parts.push(reason);
+    Line {
+        bar: Some((progress.per_mille(), step::BAR)),
+        parts,
+        between: "  ",
+        waits_for: super::waiting::reason(snapshot),
     }
-    parts.join("  ")
+}
+
+/// `0:22 / 0:30`, or `6,000 of 20,000 objects`.
+fn how_far(progress: &Progress, unit: &str) -> Part {
+    if unit == "milliseconds" {
+        let total_ns = progress.total * 1_000_000;
+        let (at, total) = (clock(progress.elapsed_ns.min(total_ns)), clock(total_ns));
+        return Part::new(format!("{at} / {total}")).shorter(step::WORDS, format!("{at}/{total}"));
+    }
+    let (done, total) = (count(progress.done), count(progress.total));
+    Part::new(format!("{done} of {total} {unit}"))
+        .shorter(step::WORDS, format!("{done}/{total}"))
+        .shorter(step::SHARE, format!("{} %", progress.per_mille() / 10))
 }
 
 /// A stage that is over: what it came to.
@@ -222,47 +255,46 @@ fn over(
     view: &StageView,
     progress: &Progress,
     live: &LiveStage,
-) -> String {
+) -> Line {
     let mut parts = Vec::new();
+    let took = Part::new(span(progress.elapsed_ns));
     if let StageKind::Preflight = kind {
-        parts.push(format!("{}/{} agents", progress.done, progress.total));
+        // As it was then, whoever is lost now.
+        parts.push(Part::new(format!("{}/{} agents", view.facts.agents, progress.total)));
         if let Some(error_ns) = snapshot.view.agents.iter().filter_map(|agent| agent.clock_error_ns).max() {
-            parts.push(format!("clock error ≤ {}", latency(error_ns)));
+            parts.push(Part::new(format!("clock error ≤ {}", latency(error_ns))));
         }
-        parts.push(span(progress.elapsed_ns));
-        return parts.join(" · ");
+        parts.push(took);
+        return Line { bar: None, parts, between: " · ", waits_for: None };
     }
     let objects = view.changed + view.unchanged;
-    if kind.execute().is_some() {
-        parts.push(format!("{} operations", count(live.operations)));
-    } else {
-        parts.push(format!("{} objects", count(objects)));
-        if view.unchanged > 0 {
-            let already = if matches!(kind, StageKind::Cleanup { .. }) {
-                "were gone already"
-            } else {
-                "were there already"
-            };
-            parts.push(format!("{} {already}", count(view.unchanged)));
-        }
+    let (worked, noun, unit) = match kind.execute() {
+        Some(_) => (live.operations, "operations", "op/s"),
+        None => (objects, "objects", "objects/s"),
+    };
+    parts.push(Part::new(format!("{} {noun}", count(worked))));
+    if kind.execute().is_none() && view.unchanged > 0 {
+        let gone = if matches!(kind, StageKind::Cleanup { .. }) { "gone" } else { "there" };
+        let already = format!("{} were {gone} already", count(view.unchanged));
+        parts
+            .push(Part::new(already).shorter(5, format!("{} {gone} already", count(view.unchanged))).gone(6));
     }
     if live.bytes > 0 {
-        parts.push(crate::format::bytes(live.bytes));
+        parts.push(Part::new(bytes(live.bytes)).gone(3));
     }
-    parts.push(span(progress.elapsed_ns));
-    let worked = if kind.execute().is_some() { live.operations } else { objects };
+    parts.push(took);
     if let Some(milli_rate) = per_second_milli(worked, progress.elapsed_ns) {
-        let unit = if kind.execute().is_some() { "op/s" } else { "objects/s" };
-        parts.push(format!("{} {unit}", decimal_milli(milli_rate)));
+        parts.push(Part::new(format!("{} {unit}", decimal_milli(milli_rate))).gone(2));
     }
     if let (true, Some(milli_rate)) = (live.bytes > 0, per_second_milli(live.bytes, progress.elapsed_ns)) {
-        parts.push(bytes_per_s(milli_rate / 1_000));
+        parts.push(Part::new(bytes_per_s(milli_rate / 1_000)).gone(1));
     }
-    parts.push(errors(live.errors));
+    parts.push(Part::new(errors(live.errors)));
     if view.returned > 0 {
-        parts.push(format!("{} given back and done again", count(view.returned)));
+        let again = format!("{} given back and done again", count(view.returned));
+        parts.push(Part::new(again).shorter(4, format!("{} done again", count(view.returned))));
     }
-    parts.join(" · ")
+    Line { bar: None, parts, between: " · ", waits_for: None }
 }
 
 fn per_second_milli(amount: u64, elapsed_ns: u64) -> Option<u64> {

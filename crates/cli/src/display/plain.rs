@@ -1,6 +1,7 @@
 //! Lines: one every 10 s, and at once on every change of a stage and every notable event. For logs and pipes.
 
-use super::{Scene, is_worth_a_line, picture, story, waiting};
+use super::story::{self, Doubts};
+use super::{Scene, picture, waiting};
 use crate::output;
 use lockstep_coordinator::Snapshot;
 use lockstep_core::run::StageState;
@@ -14,6 +15,7 @@ const EVERY_NS: u64 = 10_000_000_000;
 pub struct Plain {
     scene: Scene,
     states: Vec<StageState>,
+    doubts: Doubts,
     last_ns: u64,
 }
 
@@ -21,7 +23,7 @@ impl Plain {
     /// Nothing was said yet.
     pub fn new(scene: Scene) -> Self {
         let states = vec![StageState::Waiting; scene.plan.stages.len()];
-        Self { scene, states, last_ns: 0 }
+        Self { scene, states, doubts: Doubts::default(), last_ns: 0 }
     }
 
     /// Prints what is due.
@@ -29,14 +31,21 @@ impl Plain {
         for text in self.due(snapshot) {
             output::note(&text);
         }
+        for text in self.doubts.added(snapshot) {
+            output::note(&stamped(snapshot.at_ns.saturating_sub(snapshot.began_ns), &text));
+        }
     }
 
     /// Prints what is worth a line of its own.
     pub fn told(&mut self, told: &Told, snapshot: &Snapshot) {
-        self.refresh(snapshot);
-        if is_worth_a_line(told) {
-            output::note(&stamped(told.at_ns.saturating_sub(snapshot.began_ns), &story(told)));
+        for text in self.due(snapshot) {
+            output::note(&text);
         }
+        if story::is_worth_a_line(told) {
+            let text = story::line(told, &self.scene.plan, snapshot);
+            output::note(&stamped(told.at_ns.saturating_sub(snapshot.began_ns), &text));
+        }
+        self.refresh(snapshot);
     }
 
     /// Prints what the last picture adds.
@@ -50,9 +59,8 @@ impl Plain {
         let run_ns = snapshot.at_ns.saturating_sub(snapshot.began_ns);
         let line = |index: usize| {
             let name = plan.stages.get(index).map_or("", |stage| stage.name.as_str());
-            let state = snapshot.view.stages.get(index).map_or(StageState::Waiting, |view| view.facts.state);
-            let text = picture::line(plan, snapshot, index, false);
-            stamped(run_ns, &format!("{} {name}  {text}", picture::mark(state)))
+            let text = picture::line(plan, snapshot, index).full();
+            stamped(run_ns, &format!("{} {name}  {text}", picture::mark(plan, snapshot, index)))
         };
         let mut lines = Vec::new();
         for (index, view) in snapshot.view.stages.iter().enumerate() {

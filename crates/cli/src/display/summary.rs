@@ -5,8 +5,9 @@ use super::thresholds;
 use crate::format::{Table, bytes, count, decimal_milli, latency, mebibytes, span};
 use crate::results::{agents, memory};
 use lockstep_core::results::Report;
-use lockstep_core::results::part::PartState;
-use lockstep_core::results::stage::{AgentRow, LatencyReport, OpReport, StageReport};
+use lockstep_core::results::part::{PartState, Pause};
+use lockstep_core::results::stage::{AgentRow, LatencyReport, OpReport, StageReport, StartReport};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -19,6 +20,9 @@ pub fn render(report: &Report, results: &Path, ended: bool) -> String {
     let mut text = String::new();
     for stage in report.stages.iter().filter(|stage| !stage.agents.is_empty()) {
         push_stage(&mut text, stage);
+    }
+    if !ended {
+        push_missing(&mut text, report);
     }
     push_ledgers(&mut text, report);
     push_limited(&mut text, "degraded", &report.degraded);
@@ -38,6 +42,19 @@ pub fn render(report: &Report, results: &Path, ended: bool) -> String {
     };
     let _ = writeln!(text, " {outcome}{doubt} · {verdict} · results: {}/", results.display());
     text
+}
+
+/// Stages of a run without an end of which nothing was handed in.
+fn push_missing(text: &mut String, report: &Report) {
+    let missing: Vec<&str> = report
+        .stages
+        .iter()
+        .filter(|stage| stage.agents.is_empty() && stage.state != "Skipped")
+        .map(|stage| stage.name.as_str())
+        .collect();
+    if !missing.is_empty() {
+        let _ = writeln!(text, " no agent handed in: {}", missing.join(", "));
+    }
 }
 
 fn push_stage(text: &mut String, stage: &StageReport) {
@@ -66,17 +83,8 @@ fn head(stage: &StageReport) -> String {
         parts.push(span(stage.window_ns));
     }
     parts.push(format!("{} of {} agents", stage.agents_complete, stage.agents_planned));
-    let start = &stage.start;
-    if let Some(skew_micros) = start.skew_micros {
-        let millis = |micros: u64| format!("{}.{:02}", micros / 1_000, micros % 1_000 / 10);
-        let bound =
-            start.clock_error_micros.map(|error| format!(" (clock error ± {} ms)", millis(error.max(10))));
-        parts.push(format!(
-            "started within {} ms of each other{}",
-            millis(skew_micros.max(10)),
-            bound.unwrap_or_default()
-        ));
-    }
+    parts.extend(checks(stage));
+    parts.extend(start(&stage.start));
     if stage.operations.is_empty() {
         return parts.join(" · ");
     }
@@ -89,6 +97,31 @@ fn head(stage: &StageReport) -> String {
         }
     });
     parts.join(" · ")
+}
+
+/// How many checks the agents of a preflight made: `8 checks each, 2 by one agent`, as the place itself needs but one.
+fn checks(stage: &StageReport) -> Option<String> {
+    let mut agents: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in stage.environment.iter().filter(|row| row.key.starts_with("check.")) {
+        *agents.entry(&row.key).or_default() += row.agents as usize;
+    }
+    let each = agents.values().filter(|agents| **agents >= stage.agents.len()).count();
+    let rest = match agents.len() - each {
+        0 => String::new(),
+        rest => format!(", {rest} by one agent"),
+    };
+    (stage.kind == "preflight" && !agents.is_empty()).then(|| format!("{each} checks each{rest}"))
+}
+
+/// How far apart the agents began, and with what: `started within 0.21 ms of each other (with warmup; clock error ± 0.04 ms)`.
+fn start(start: &StartReport) -> Option<String> {
+    let millis = |micros: u64| format!("{}.{:02}", micros / 1_000, micros % 1_000 / 10);
+    let with = start.inherited_from.as_ref().map(|warm_up| format!("with {warm_up}"));
+    let bound = start.clock_error_micros.map(|error| format!("clock error ± {} ms", millis(error.max(10))));
+    let beside: Vec<String> = with.into_iter().chain(bound).collect();
+    let beside = if beside.is_empty() { String::new() } else { format!(" ({})", beside.join("; ")) };
+    let skew = millis(start.skew_micros?.max(10));
+    Some(format!("started within {skew} ms of each other{beside}"))
 }
 
 fn table(stage: &StageReport) -> Table {
@@ -145,25 +178,29 @@ fn notes(stage: &StageReport) -> Vec<String> {
         }
     }
     let late: u64 = stage.operations.iter().map(|row| row.late_starts).sum();
-    for (number, what) in [
-        (late, "operations started late: latencies above count from their intended start"),
-        (stage.dropped_starts, "operations were due and never sent"),
-        (stage.retries, "requests were sent again"),
-        (stage.starved_deletes, "deletes found nothing of this stage's own to delete"),
-        (stage.repeated_operations, "operations were done again after a loss"),
-        (stage.total.drained, "operations ended after the window: counted, and not in the rates"),
+    for (number, noun, what) in [
+        (late, "operation", "started late: latencies above count from the intended start"),
+        (stage.dropped_starts, "operation", "never sent though due"),
+        (stage.retries, "request", "sent again"),
+        (stage.starved_deletes, "delete", "found nothing of this stage's own to delete"),
+        (stage.repeated_operations, "operation", "done again after a loss"),
+        (stage.total.drained, "operation", "ended after the window: counted, and not in the rates"),
     ] {
         if number > 0 {
-            notes.push(format!("{} {what}", count(number)));
+            let plural = if number == 1 { "" } else { "s" };
+            notes.push(format!("{} {noun}{plural} {what}", count(number)));
         }
     }
-    let doubtful: Vec<String> = stage.agents.iter().filter_map(incomplete).collect();
+    let doubtful: Vec<String> = stage.agents.iter().filter_map(|agent| incomplete(stage, agent)).collect();
     notes.extend(limited(&doubtful));
+    notes.extend(limited(&stage.agents.iter().flat_map(|agent| pauses(stage, agent)).collect::<Vec<_>>()));
     let bound = |agent: &AgentRow| {
         let why = agent.client.client_bound.as_ref()?;
         Some(format!("agent {}: client-bound: {why}", agent.agent))
     };
-    notes.extend(limited(&stage.agents.iter().filter_map(bound).collect::<Vec<_>>()));
+    // Where no operation was measured, nothing had a pace to set.
+    let paced = stage.agents.iter().filter(|_| !stage.operations.is_empty());
+    notes.extend(limited(&paced.filter_map(bound).collect::<Vec<_>>()));
     notes.extend(stage.degraded.iter().map(|why| format!("degraded: {why}")));
     let problems: Vec<String> = stage
         .problems
@@ -178,23 +215,59 @@ fn notes(stage: &StageReport) -> Vec<String> {
 }
 
 /// An attempt that does not cover the whole window: which, until when, at what cost.
-fn incomplete(agent: &AgentRow) -> Option<String> {
-    let who = match agent.attempt {
-        0 => format!("agent {}", agent.agent),
-        attempt => format!("agent {} (attempt {})", agent.agent, attempt + 1),
-    };
+fn incomplete(stage: &StageReport, agent: &AgentRow) -> Option<String> {
+    let who = who(agent);
     let counted = format!("{} operations of it count", count(agent.count));
     match &agent.state {
         PartState::Complete => None,
-        PartState::Partial { reason } => {
-            Some(format!("{who} covers {} of the window: {reason}; {counted}", span(agent.window_ns)))
+        PartState::Partial { reason } if stage.operations.is_empty() => {
+            Some(format!("{who} did not finish: {reason}"))
         }
-        PartState::Lost { reason, unaccounted_from_ns, unaccounted_to_ns } => Some(format!(
-            "{who} was lost: {reason}; {counted}; what it did from second {} to {} is not known",
-            unaccounted_from_ns / 1_000_000_000,
-            unaccounted_to_ns.div_ceil(1_000_000_000)
-        )),
+        PartState::Partial { reason } => {
+            let from_ns =
+                agent.pauses.iter().find(|pause| is_late_join(pause)).map_or(0, |pause| pause.to_ns);
+            let covered = span(agent.window_ns.saturating_sub(from_ns));
+            let from =
+                if from_ns > 0 { format!(", from second {}", seconds(from_ns)) } else { String::new() };
+            Some(format!("{who} covers {covered} of the window{from}: {reason}; {counted}"))
+        }
+        PartState::Lost { reason, unaccounted_from_ns, unaccounted_to_ns } => {
+            // It may have been in the next stage already when it was lost: this one was over by then.
+            let end_ns = if stage.kind == "execute" { stage.window_ns } else { u64::MAX };
+            Some(format!(
+                "{who} was lost: {reason}; {counted}; what it did from second {} to {} is not known",
+                unaccounted_from_ns / 1_000_000_000,
+                unaccounted_to_ns.min(&end_ns).div_ceil(1_000_000_000)
+            ))
+        }
     }
+}
+
+/// When an agent did nothing in the window, and why.
+fn pauses(stage: &StageReport, agent: &AgentRow) -> Vec<String> {
+    let within = |pause: &&Pause| !is_late_join(pause) && pause.from_ns < stage.window_ns;
+    let text = |pause: &Pause| {
+        let (from, to) = (seconds(pause.from_ns), seconds(pause.to_ns.min(stage.window_ns)));
+        format!("{} did nothing from second {from} to {to}: {}", who(agent), pause.what)
+    };
+    agent.pauses.iter().filter(within).map(text).collect()
+}
+
+/// An agent that joins late covers less of the window, which is said of it in its own line.
+fn is_late_join(pause: &Pause) -> bool {
+    pause.what == "late join"
+}
+
+fn who(agent: &AgentRow) -> String {
+    match agent.attempt {
+        0 => format!("agent {}", agent.agent),
+        attempt => format!("agent {} (attempt {})", agent.agent, attempt + 1),
+    }
+}
+
+/// An instant of a stage in seconds, one decimal.
+fn seconds(ns: u64) -> String {
+    decimal_milli(ns / 1_000_000)
 }
 
 /// The data set's ledger, where it says more than the tables.

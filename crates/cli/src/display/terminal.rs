@@ -1,57 +1,65 @@
-//! Bars that move: one line per stage, redrawn in place on standard error. Events scroll by above them.
+//! Bars that move: one line per stage, and one for what the run waits for, redrawn in place on standard error. Events
+//! scroll by above them.
 //!
-//! The lines' text is [`picture::line`]; the library below only keeps them in place, and cuts them to the width.
+//! What the lines say is [`picture::line`], how they fit the width is [`super::layout`]; the library below only keeps
+//! them in place.
 
-use super::{Scene, is_worth_a_line, picture, story};
+use super::story::{self, Doubts};
+use super::{Scene, picture, waiting};
+use crate::format::table::{cut, fitted, width};
+use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use lockstep_coordinator::Snapshot;
-use lockstep_core::run::StageState;
+use lockstep_core::plan::Plan;
 use lockstep_core::run::message::Told;
+
+/// Columns in front of a stage's line beside its name: a space, the sign, a space, and two behind the name.
+const MARGIN: usize = 5;
 
 /// The bars of a run.
 #[derive(Debug)]
 pub struct Terminal {
     scene: Scene,
+    term: Term,
     lines: MultiProgress,
     stages: Vec<ProgressBar>,
-    name_width: usize,
+    waits_for: ProgressBar,
+    doubts: Doubts,
 }
 
 impl Terminal {
-    /// One line per stage of the plan.
+    /// One line per stage of the plan, and one below them.
     pub fn new(scene: Scene) -> Self {
         let lines = MultiProgress::new();
         // A template of constants parses; without one a line still shows its text.
         let style =
             ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
-        let stages = scene
-            .plan
-            .stages
-            .iter()
-            .map(|_| lines.add(ProgressBar::new_spinner().with_style(style.clone())))
-            .collect();
-        let widths = scene.plan.stages.iter().map(|stage| stage.name.chars().count());
-        let name_width = widths.max().unwrap_or(0).clamp(9, 20);
-        Self { scene, lines, stages, name_width }
+        let add = || lines.add(ProgressBar::new_spinner().with_style(style.clone()));
+        let stages = scene.plan.stages.iter().map(|_| add()).collect();
+        let waits_for = add();
+        Self { scene, term: Term::stderr(), lines, stages, waits_for, doubts: Doubts::default() }
     }
 
     /// Redraws the lines.
-    pub fn refresh(&self, snapshot: &Snapshot) {
-        for (index, (bar, stage)) in self.stages.iter().zip(&self.scene.plan.stages).enumerate() {
-            let state = snapshot.view.stages.get(index).map_or(StageState::Waiting, |view| view.facts.state);
-            let current = snapshot.view.stage == Some(index as u32);
-            let state = if current && state == StageState::Waiting { StageState::Working } else { state };
-            let name = crate::format::table::fitted(&stage.name, self.name_width);
-            let text = picture::line(&self.scene.plan, snapshot, index, true);
-            bar.set_message(format!(" {} {name}  {text}", coloured(picture::mark(state))));
+    pub fn refresh(&mut self, snapshot: &Snapshot) {
+        for text in self.doubts.added(snapshot) {
+            self.announce(&format!("   {text}"));
+        }
+        let columns = usize::from(self.term.size().1);
+        for (index, bar) in self.stages.iter().enumerate() {
+            let (mark, text) = stage_line(&self.scene.plan, snapshot, index, columns);
+            bar.set_message(format!(" {} {text}", coloured(mark)));
             bar.tick();
         }
+        let reason = waiting::reason(snapshot).unwrap_or_default();
+        self.waits_for.set_message(cut(&format!("   {reason}"), columns));
+        self.waits_for.tick();
     }
 
     /// Shows what is worth a line of its own.
-    pub fn told(&self, told: &Told, snapshot: &Snapshot) {
-        if is_worth_a_line(told) {
-            self.announce(&format!("   {}", story(told)));
+    pub fn told(&mut self, told: &Told, snapshot: &Snapshot) {
+        if story::is_worth_a_line(told) {
+            self.announce(&format!("   {}", story::line(told, &self.scene.plan, snapshot)));
         }
         self.refresh(snapshot);
     }
@@ -63,12 +71,27 @@ impl Terminal {
     }
 
     /// Leaves the last picture where it is.
-    pub fn end(self, last: &Snapshot) {
+    pub fn end(mut self, last: &Snapshot) {
         self.refresh(last);
+        self.waits_for.finish_and_clear();
         for bar in &self.stages {
             bar.abandon();
         }
     }
+}
+
+/// The sign of a stage, and its line behind that, so that both and the spaces around the sign take at most `columns`.
+fn stage_line(plan: &Plan, snapshot: &Snapshot, index: usize, columns: usize) -> (&'static str, String) {
+    let wide = name_width(plan, columns);
+    let name = fitted(plan.stages.get(index).map_or("", |stage| stage.name.as_str()), wide);
+    let line = picture::line(plan, snapshot, index).fitted(columns.saturating_sub(MARGIN + wide));
+    (picture::mark(plan, snapshot, index), format!("{name}  {line}"))
+}
+
+/// Columns of the names: the longest where that leaves the numbers their place.
+fn name_width(plan: &Plan, columns: usize) -> usize {
+    let longest = plan.stages.iter().map(|stage| width(&stage.name)).max().unwrap_or(0);
+    longest.clamp(9, (columns / 6).clamp(9, 20))
 }
 
 fn coloured(mark: &str) -> String {
@@ -77,5 +100,79 @@ fn coloured(mark: &str) -> String {
         "✖" => format!("\u{1b}[31m{mark}\u{1b}[0m"),
         "▶" => format!("\u{1b}[36m{mark}\u{1b}[0m"),
         _ => mark.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{in_stage, plan, snapshot};
+    use super::*;
+    use lockstep_coordinator::LiveStage;
+    use lockstep_core::run::StageState;
+    use lockstep_core::run::agent::Step;
+
+    const S: u64 = 1_000_000_000;
+
+    /// A run in the middle of its second stage, in which everything is as long as it gets in practice.
+    fn busy(stage: u32) -> (Plan, Snapshot) {
+        let plan = plan();
+        let mut now = snapshot(&plan, 22 * S);
+        in_stage(&mut now, stage, Step::Working, 1_234_567);
+        let view = &mut now.view.stages[stage as usize];
+        (view.facts.state, view.facts.planned_start_ns) = (StageState::Working, Some(100 * S));
+        (view.done, view.total) = (31_016_384, 64_032_768);
+        now.live[stage as usize] = LiveStage {
+            operations: 9_000_000,
+            bytes: 6_000 << 16,
+            operations_per_s: 141_210.0,
+            bytes_per_s: 2.5 * f64::from(1 << 30),
+            p50_ns: Some(861_000),
+            p99_ns: Some(402_000),
+            errors: 12,
+        };
+        (Plan::clone(&plan), now)
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal_and_what_an_operator_needs_stands() {
+        for stage in [1, 2] {
+            let (plan, now) = busy(stage);
+            for columns in 20..=200 {
+                for index in 0..plan.stages.len() {
+                    let (mark, text) = stage_line(&plan, &now, index, columns);
+                    let line = format!(" {mark} {text}");
+                    assert!(width(&line) <= columns, "{columns}: {line}");
+                }
+            }
+            for columns in 60..=200 {
+                let (_, text) = stage_line(&plan, &now, stage as usize, columns);
+                let wanted = match columns {
+                    80.. => ["4/4 agents", "141,210 op/s", "p99 402 µs", "12 errors"],
+                    _ => ["4/4", "141", "p99 402 µs", "12 err"],
+                };
+                assert!(text.starts_with(&plan.stages[stage as usize].name), "{columns}: {text}");
+                assert!(wanted.iter().all(|part| text.contains(part)), "{columns}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wider_terminal_shows_more_and_never_less() {
+        let (plan, now) = busy(2);
+        let shown = |columns| {
+            let text = stage_line(&plan, &now, 2, columns).1;
+            text.split("  ").filter(|part| !part.trim().is_empty() && !part.contains(['█', '░'])).count()
+        };
+        for columns in 61..=200 {
+            assert!(shown(columns) >= shown(columns - 1), "{columns}");
+        }
+        assert_eq!(
+            stage_line(&plan, &now, 2, 80).1,
+            "mixed      ████░░  0:22/0:30  4/4 agents  141,210 op/s  p99 402 µs  12 errors"
+        );
+        assert_eq!(
+            stage_line(&plan, &now, 2, 140).1,
+            "mixed      ██████████████░░░░░░  0:22 / 0:30  4/4 agents  141,210 op/s  2.5 GiB/s  p50 861 µs  p99 402 µs  12 errors"
+        );
     }
 }

@@ -6,7 +6,9 @@ use lockstep_coordinator::{LiveStage, Snapshot};
 use lockstep_core::op::{ErrorClass, Op};
 use lockstep_core::plan::{Limit, Metric, OnBreach, Plan, Threshold};
 use lockstep_core::problem::Problem;
+use lockstep_core::results::part::Pause;
 use lockstep_core::results::report::{Report, ReportInputs, RunFacts, StageInput};
+use lockstep_core::results::stage::EnvironmentRow;
 use lockstep_core::results::{PartState, Sample, StageFacts, StagePart};
 use lockstep_core::run::agent::{AgentState, Position, Step};
 use lockstep_core::run::{Run, StageState};
@@ -29,14 +31,14 @@ spec:
     - {name: cleanup, cleanup: {}}
 ";
 
-fn plan() -> Arc<Plan> {
+pub(super) fn plan() -> Arc<Plan> {
     let manifest = lockstep_api::load(YAML.as_bytes(), &[]).expect("fits the schema");
     let options = lockstep_api::ResolveOptions { local: true, ..Default::default() };
     Arc::new(manifest.resolve(&options).expect("makes sense").plan)
 }
 
 /// A snapshot in which nobody has said anything yet, `at_ns` after the run began.
-fn snapshot(plan: &Arc<Plan>, at_ns: u64) -> Snapshot {
+pub(super) fn snapshot(plan: &Arc<Plan>, at_ns: u64) -> Snapshot {
     let view = Run::new(Arc::clone(plan), false, 100 * S).view();
     Snapshot {
         at_ns: 100 * S + at_ns,
@@ -47,7 +49,7 @@ fn snapshot(plan: &Arc<Plan>, at_ns: u64) -> Snapshot {
 }
 
 /// All agents in a stage, each this far in it.
-fn in_stage(snapshot: &mut Snapshot, stage: u32, step: Step, done: u64) {
+pub(super) fn in_stage(snapshot: &mut Snapshot, stage: u32, step: Step, done: u64) {
     snapshot.view.stage = Some(stage);
     for agent in &mut snapshot.view.agents {
         agent.state = AgentState::Active(Position::Stage { stage, step });
@@ -75,7 +77,7 @@ fn every_wait_has_a_name() {
     assert_eq!(waiting::reason(&now).as_deref(), Some(at_barrier));
     let was = Position::Stage { stage: 1, step: Step::Working };
     now.view.agents[3].state = AgentState::Disconnected { since_ns: now.at_ns - 7 * S, was };
-    assert_eq!(waiting::reason(&now).as_deref(), Some("agent 3 is not heard for 7 s"));
+    assert_eq!(waiting::reason(&now).as_deref(), Some("agent 3 has been disconnected for 7 s"));
 }
 
 #[test]
@@ -102,9 +104,21 @@ fn leased_work_grows_between_two_leases() {
         errors: 0,
     };
     assert_eq!(
-        picture::line(&plan, &now, 1, true),
+        picture::line(&plan, &now, 1).fitted(200),
         "██████░░░░░░░░░░░░░░  6,000 of 20,000 objects  4/4 agents  1,500 op/s  94 MiB/s  p50 61 µs  p99 402 µs  0 errors  10 s left"
     );
+}
+
+#[test]
+fn an_agent_that_has_not_said_hello_is_not_counted_as_there() {
+    let plan = plan();
+    let mut now = snapshot(&plan, 6 * S);
+    now.view.stages[2].facts.state = StageState::Working;
+    now.view.stages[2].facts.planned_start_ns = Some(102 * S);
+    in_stage(&mut now, 2, Step::Working, 0);
+    assert_eq!(picture::line(&plan, &now, 2).full(), "0:04 / 0:30  4/4 agents");
+    now.view.agents[1].state = AgentState::Active(Position::Expected);
+    assert_eq!(picture::line(&plan, &now, 2).full(), "0:04 / 0:30  3/4 agents");
 }
 
 #[test]
@@ -114,11 +128,11 @@ fn a_start_to_come_is_counted_down() {
     now.view.stages[2].facts.state = StageState::Starting;
     now.view.stages[2].facts.planned_start_ns = Some(109 * S);
     in_stage(&mut now, 2, Step::Armed, 0);
-    assert_eq!(picture::line(&plan, &now, 2, false), "starts together in 3.0 s");
+    assert_eq!(picture::line(&plan, &now, 2).full(), "starts together in 3.0 s");
     now.view.stages[2].facts.state = StageState::Working;
     now.at_ns = 131 * S;
-    assert_eq!(picture::line(&plan, &now, 2, true), "██████████████░░░░░░  0:22 / 0:30  4/4 agents");
-    assert_eq!(picture::line(&plan, &now, 3, true), "waiting");
+    assert_eq!(picture::line(&plan, &now, 2).fitted(80), "██████████████░░░░░░  0:22 / 0:30  4/4 agents");
+    assert_eq!(picture::line(&plan, &now, 3).fitted(80), "waiting");
 }
 
 #[test]
@@ -169,6 +183,10 @@ fn part(agent: u32, window_ns: u64) -> StagePart {
     part
 }
 
+fn pause(from_s: u64, to_s: u64, what: &str) -> Pause {
+    Pause { from_ns: from_s * S, to_ns: to_s * S, what: what.to_owned() }
+}
+
 fn report() -> Report {
     let facts = |stage, name: &str, kind: &str, window_ns| StageFacts {
         stage,
@@ -185,12 +203,16 @@ fn report() -> Report {
     let mut prepared = StagePart::new(1, 0, 0);
     (prepared.window_ns, prepared.created, prepared.ranges_done) = (8 * S, 20_000, vec![(0, 20_000)]);
     let mut parts: Vec<StagePart> = (0..4).map(|agent| part(agent, 30 * S)).collect();
+    parts[1].pauses = vec![pause(9, 24, "the process was stopped"), pause(31, 40, "of the next stage")];
+    parts[2].pauses = vec![pause(0, 19, "late join")];
+    parts[2].state = PartState::Partial { reason: "joined late".to_owned() };
     parts[3] = part(3, 12 * S);
     parts[3].state = PartState::Lost {
         reason: "its process ended: signal 9".to_owned(),
         unaccounted_from_ns: 12 * S,
         unaccounted_to_ns: 13 * S,
     };
+    parts[1].attempt = 1;
     let limit = |name: &str, metric, limit| Threshold {
         name: name.to_owned(),
         stage: "mixed".to_owned(),
@@ -219,6 +241,7 @@ fn report() -> Report {
         timeline: Vec::new(),
         problems: vec![Problem::new("agent 3 was lost", "signal 9")],
     });
+    report.stages[1].start.inherited_from = Some("warmup".to_owned());
     let plan = plan();
     memory::annotate(&mut report, &plan, &plan.dataset.expected_bytes(), 16 << 30);
     report
@@ -228,6 +251,23 @@ fn report() -> Report {
 fn the_tables_at_the_end_say_what_puts_a_number_in_doubt() {
     let text = summary::render(&report(), Path::new("lockstep-results/quick"), true);
     assert_eq!(text, include_str!("golden/summary.txt"));
+}
+
+#[test]
+fn a_preflight_says_how_many_checks_every_agent_made() {
+    let mut report = report();
+    let stage = &mut report.stages[0];
+    stage.kind = "preflight".to_owned();
+    let mut row = |key: &str, value: &str, agents| {
+        stage.environment.push(EnvironmentRow { key: key.to_owned(), value: value.to_owned(), agents });
+    };
+    row("check.rights", "write, read and remove work", 1);
+    row("check.clock", "same boot", 1);
+    row("kernel", "6.8", 1);
+    assert!(
+        summary::render(&report, Path::new("x"), true)
+            .starts_with(" prepare · 8.0 s · 1 of 4 agents · 2 checks each\n")
+    );
 }
 
 #[test]

@@ -83,10 +83,10 @@ fn trouble(agent: &AgentView, now_ns: u64) -> Option<String> {
     let for_s = |since_ns: u64| long_span(now_ns.saturating_sub(since_ns) / 1_000_000_000);
     match &agent.state {
         AgentState::Disconnected { since_ns, .. } => {
-            Some(format!("agent {} is not heard for {}", agent.index, for_s(*since_ns)))
+            Some(format!("agent {} has been disconnected for {}", agent.index, for_s(*since_ns)))
         }
         AgentState::Stalled { since_ns, what, .. } => {
-            Some(format!("agent {} stands still for {} ({what})", agent.index, for_s(*since_ns)))
+            Some(format!("agent {} has stood still for {} ({what})", agent.index, for_s(*since_ns)))
         }
         _ => None,
     }

@@ -24,6 +24,23 @@ pub fn count(number: impl Into<u128>) -> String {
     text
 }
 
+/// A number in at most four characters and a unit of a thousand, where it has no room for more: `950`, `41k`, `1.2M`.
+#[must_use]
+pub fn short_count(number: u64) -> String {
+    for (unit, size) in [("T", 1_000_000_000_000), ("G", 1_000_000_000), ("M", 1_000_000), ("k", 1_000)] {
+        // Where the unit below would round up to 1000 of it, this one begins.
+        if number >= size - size / 2_000 {
+            let tenths = rounded(u128::from(number) * 10, size.into());
+            return if tenths < 100 {
+                format!("{}.{}{unit}", tenths / 10, tenths % 10)
+            } else {
+                format!("{}{unit}", rounded(number.into(), size.into()))
+            };
+        }
+    }
+    number.to_string()
+}
+
 /// Thousandths with one decimal and commas: `28_837_123` is `28,837.1`.
 #[must_use]
 pub fn decimal_milli(milli: u64) -> String {
@@ -86,6 +103,12 @@ mod tests {
             [decimal_milli(28_837_149), decimal_milli(28_837_150), decimal_milli(0)],
             ["28,837.1", "28,837.2", "0.0"]
         );
+    }
+
+    #[test]
+    fn short_counts_are_short() {
+        let texts = [0, 999, 1_000, 41_210, 999_499, 999_500, 1_234_567, 12_000_000_000].map(short_count);
+        assert_eq!(texts, ["0", "999", "1.0k", "41k", "999k", "1.0M", "1.2M", "12G"]);
     }
 
     #[test]

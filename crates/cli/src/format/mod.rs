@@ -7,6 +7,6 @@ pub mod amount;
 pub mod table;
 pub mod time;
 
-pub use amount::{bytes, bytes_per_s, count, decimal_milli, mebibytes, percent};
+pub use amount::{bytes, bytes_per_s, count, decimal_milli, mebibytes, percent, short_count};
 pub use table::Table;
 pub use time::{clock, latency, latency_as, long_span, span};

@@ -66,12 +66,21 @@ pub fn width(text: &str) -> usize {
 /// A text of exactly `wide` columns, cut with an ellipsis or padded.
 #[must_use]
 pub fn fitted(text: &str, wide: usize) -> String {
+    let text = cut(text, wide);
+    format!("{text}{}", " ".repeat(wide - width(&text)))
+}
+
+/// A text of at most `wide` columns; where it is cut, an ellipsis says so.
+#[must_use]
+pub fn cut(text: &str, wide: usize) -> String {
     if width(text) <= wide {
-        return format!("{text}{}", " ".repeat(wide - width(text)));
+        return text.to_owned();
     }
-    let mut cut: String = text.chars().take(wide.saturating_sub(1)).collect();
-    cut.push('…');
-    cut
+    let mut short: String = text.chars().take(wide.saturating_sub(1)).collect();
+    if wide > 0 {
+        short.push('…');
+    }
+    short
 }
 
 #[cfg(test)]

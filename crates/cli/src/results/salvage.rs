@@ -143,7 +143,10 @@ fn adopt_facts(report: &mut Report, last: Report) {
         {
             stage.state = known.state;
         }
-        stage.start = known.start;
+        // Of a stage whose parts all came later, that report knew less than they do.
+        if !known.agents.is_empty() {
+            stage.start = known.start;
+        }
         stage.degraded = known.degraded;
     }
 }

@@ -41,6 +41,7 @@ pub fn merge_stage(facts: &StageFacts, parts: &[StagePart], live: Option<&Series
         agents_complete: complete().map(|part| part.agent).collect::<BTreeSet<_>>().len() as u32,
         start: StartReport {
             planned: facts.planned_start.clone(),
+            inherited_from: None,
             skew_micros: spread_micros(complete().filter_map(|part| part.released_coordinator_ns)),
             first_operation_skew_micros: spread_micros(
                 complete().filter_map(|part| part.first_operation_coordinator_ns),
@@ -74,6 +75,23 @@ pub fn merge_stage(facts: &StageFacts, parts: &[StagePart], live: Option<&Series
         environment: environment_of(&parts),
         problems,
         problems_dropped,
+    }
+}
+
+/// Gives every stage that flowed out of a warm-up the start of that warm-up: it is the only one its agents had together.
+/// `stages` are in the plan's order.
+pub fn inherit_starts(stages: &mut [StageReport]) {
+    for index in 1..stages.len() {
+        let (before, from_here) = stages.split_at_mut(index);
+        let (Some(before), Some(stage)) = (before.last(), from_here.first_mut()) else { continue };
+        if before.discard && !stage.agents.is_empty() {
+            let from = before.start.inherited_from.as_ref().unwrap_or(&before.name);
+            stage.start = StartReport {
+                planned: stage.start.planned.take(),
+                inherited_from: Some(from.clone()),
+                ..before.start.clone()
+            };
+        }
     }
 }
 
@@ -173,13 +191,11 @@ fn errors_by_class(errors: &[u64; ErrorClass::ALL.len()]) -> BTreeMap<ErrorClass
     ErrorClass::ALL.into_iter().zip(*errors).filter(|(_, count)| *count > 0).collect()
 }
 
-/// Latest minus earliest, microseconds, rounded up; `None` without instants.
+/// Latest minus earliest, microseconds, rounded up; `None` below two instants: one alone starts together with nobody.
 fn spread_micros(instants_ns: impl Iterator<Item = u64>) -> Option<u64> {
-    let bounds = instants_ns.fold(None, |bounds: Option<(u64, u64)>, at| {
-        let (low, high) = bounds.unwrap_or((at, at));
-        Some((low.min(at), high.max(at)))
-    });
-    bounds.map(|(low, high)| (high - low).div_ceil(1000))
+    let instants_ns: Vec<u64> = instants_ns.collect();
+    let (low, high) = (instants_ns.iter().min()?, instants_ns.iter().max()?);
+    (instants_ns.len() > 1).then(|| (high - low).div_ceil(1000))
 }
 
 fn problems_of(parts: &[&StagePart]) -> (Vec<Problem>, u64) {

@@ -6,7 +6,7 @@
 //! came. Deliberately no rendering: tables, TSV and HTML are made from this by others.
 
 use super::ledger::{DatasetLedger, OperationsLedgerRow, operations_ledger};
-use super::merge::merge_stage;
+use super::merge::{inherit_starts, merge_stage};
 use super::part::StagePart;
 use super::series::Series;
 use super::stage::{StageFacts, StageReport};
@@ -141,8 +141,9 @@ impl Report {
             mut timeline,
             problems,
         } = inputs;
-        let reports: Vec<_> =
+        let mut reports: Vec<_> =
             stages.iter().map(|stage| merge_stage(stage.facts, stage.parts, stage.live)).collect();
+        inherit_starts(&mut reports);
         let thresholds = evaluate_all(thresholds, &reports);
         let verdict = verdict(outcome, &thresholds, in_doubt);
         timeline.sort_by(|a, b| (a.at_ms, a.agent, &a.what).cmp(&(b.at_ms, b.agent, &b.what)));
@@ -273,6 +274,39 @@ mod tests {
         assert_eq!(stage.start.skew_micros, Some(3));
         assert_eq!(stage.environment.iter().map(|row| row.agents).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(stage.series.iter().map(|row| row.count).collect::<Vec<_>>(), [11, 5, 11]);
+    }
+
+    #[test]
+    fn a_stage_that_flowed_out_of_a_warm_up_shows_the_start_of_the_warm_up() {
+        let stage = |stage, name: &str, discard| {
+            let facts = StageFacts {
+                stage,
+                name: name.to_owned(),
+                discard,
+                planned_start: Some(format!("start of {name}")),
+                clock_error_ns: Some(if stage == 0 { 40_000 } else { 0 }),
+                ..StageFacts::default()
+            };
+            let parts = [0, 1].map(|agent| {
+                let mut part = part(stage, agent, 0, 3);
+                // Only agents that began at a common start say when they did.
+                part.released_coordinator_ns = part.released_coordinator_ns.filter(|_| stage == 0);
+                part
+            });
+            merge_stage(&facts, &parts, None)
+        };
+        let mut stages = vec![stage(0, "warm", true), stage(1, "warmer", true), stage(2, "mixed", false)];
+        stages.push(stage(3, "next", false));
+        inherit_starts(&mut stages);
+        let start = |stage: usize| {
+            let start = &stages[stage].start;
+            let names = (start.inherited_from.as_deref(), start.planned.as_deref());
+            (start.skew_micros, start.clock_error_micros, names)
+        };
+        assert_eq!(start(0), (Some(2), Some(40), (None, Some("start of warm"))));
+        assert_eq!(start(1), (Some(2), Some(40), (Some("warm"), Some("start of warmer"))));
+        assert_eq!(start(2), (Some(2), Some(40), (Some("warm"), Some("start of mixed"))));
+        assert_eq!(start(3), (None, Some(0), (None, Some("start of next"))), "a barrier lies between");
     }
 
     #[test]

@@ -101,7 +101,12 @@ pub struct StageReport {
 pub struct StartReport {
     /// Planned start, as wall time.
     pub planned: Option<String>,
-    /// Latest minus earliest release of workers, over attempts that cover the whole window, microseconds, rounded up.
+    /// Name of the warm-up whose common start this is: the stage flowed out of it without a barrier, on every agent for
+    /// itself, so that nobody started anew. Skews, clock error and arming are those of that start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherited_from: Option<String>,
+    /// Latest minus earliest release of workers, over attempts that cover the whole window, microseconds, rounded up;
+    /// `None` below two of them.
     pub skew_micros: Option<u64>,
     /// The same of first operations.
     pub first_operation_skew_micros: Option<u64>,
