@@ -2,6 +2,7 @@
 
 mod bench;
 mod crds;
+mod deny;
 mod fields;
 mod generated;
 mod soak;
@@ -20,7 +21,7 @@ fn main() -> Result<()> {
         }
         ["bench", arguments @ ..] => bench::run(arguments),
         ["soak", arguments @ ..] => soak::run(arguments),
-        ["tidy"] => tidy::check(),
+        ["tidy"] => tidy::check().and_then(|()| deny::check()),
         _ => bail!(
             "usage: cargo xtask crds [--check] | bench [--quick] [--only NAME]... | soak [--minutes N] [--only NAME]... | tidy"
         ),
