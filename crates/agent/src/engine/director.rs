@@ -399,14 +399,14 @@ impl Director {
         }
         let current = self.active.as_ref().is_some_and(|active| active.serial == serial);
         if !current {
-            let stage = self.active.as_ref().map_or(0, |active| active.stage);
             if let Err(problem) = answer {
-                // A lock that another run took in the meantime ends what is under way.
-                let _ =
-                    self.events.send(EngineEvent::Fault { stage, problem: problem.clone(), fatal: false });
-                if request == Request::Lock && self.active.is_some() {
-                    self.fail(problem);
+                // A lock that is not ours any more ends what is under way, and between stages the run.
+                let fatal = request == Request::Lock;
+                if fatal && self.active.is_some() {
+                    return self.fail(problem);
                 }
+                let stage = self.active.as_ref().map(|active| active.stage).or(self.ended).unwrap_or(0);
+                let _ = self.events.send(EngineEvent::Fault { stage, problem, fatal });
             }
             return;
         }
