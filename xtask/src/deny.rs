@@ -24,8 +24,7 @@ pub fn check() -> Result<()> {
         );
         return Ok(());
     }
-    let arguments =
-        ["--offline", "--log-level", "error", "check", "--show-stats", "bans", "licenses", "sources"];
+    let arguments = ["--log-level", "error", "check", "--show-stats", "bans", "licenses", "sources"];
     let checked = deny(&arguments).status().context("cannot start cargo deny")?;
     ensure!(checked.success(), "dependencies that deny.toml does not allow");
     Ok(())
