@@ -2,20 +2,26 @@
 
 mod bench;
 mod crds;
+mod deny;
 mod fields;
+mod generated;
 mod soak;
 mod tidy;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["crds"] => crds::write().and_then(|()| fields::write()),
-        ["crds", "--check"] => crds::check().and_then(|()| fields::check()),
+        ["crds"] => generated::write(),
+        ["crds", "--check"] => {
+            let stale = generated::stale()?;
+            ensure!(stale.is_empty(), "{}", stale.join("\n"));
+            Ok(())
+        }
         ["bench", arguments @ ..] => bench::run(arguments),
         ["soak", arguments @ ..] => soak::run(arguments),
-        ["tidy"] => tidy::check(),
+        ["tidy"] => tidy::check().and_then(|()| deny::check()),
         _ => bail!(
             "usage: cargo xtask crds [--check] | bench [--quick] [--only NAME]... | soak [--minutes N] [--only NAME]... | tidy"
         ),

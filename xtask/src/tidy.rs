@@ -3,7 +3,7 @@
 //! Deliberately textual and simple. What the compiler and clippy see better (names, `unwrap`, public items without
 //! documentation) is left to them.
 
-use crate::{crds, fields};
+use crate::generated;
 use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 
@@ -49,9 +49,7 @@ pub fn check() -> Result<()> {
             }
         }
     }
-    for generated in [crds::check(), fields::check()] {
-        faults.extend(generated.err().map(|error| error.to_string()));
-    }
+    faults.extend(generated::stale()?);
     faults.sort();
     ensure!(faults.is_empty(), "{} faults:\n  {}", faults.len(), faults.join("\n  "));
     Ok(())

@@ -6,6 +6,7 @@ mod common;
 mod s3_common;
 
 use common::{Driver, LONG_STAGE_MS, execute, files_below, flat};
+use lockstep_agent::engine::interface::EngineEvent;
 use lockstep_agent::target::place::{Locked, Place};
 use lockstep_agent::target::s3::{LOCK_NAME, S3Backend, S3Place};
 use lockstep_core::dataset::marker::MARKER_NAME;
@@ -89,13 +90,14 @@ fn a_lock_whose_holder_is_gone_is_taken_over_and_said_so() {
 fn of_two_at_one_moment_the_one_who_was_refused_knows() {
     let server = TestS3::start();
     let plan = here(&server);
-    let slow = server.fault(Fault::delay(Duration::from_millis(300)).verb("PUT").key(LOCK_NAME).times(1));
+    let put = server.fault(Fault::hang().verb("PUT").key(LOCK_NAME).times(1));
     let mut first = place(&plan);
     let first = std::thread::spawn(move || run(first.lock("uid-1")).unwrap());
-    assert!(wait_until(Duration::from_secs(20), || slow.hits() == 1));
+    assert!(wait_until(LIMIT, || put.hits() == 1));
     // The first has seen that it is free, and its put is on the way.
     let mut second = place(&plan);
     assert_eq!(run(second.lock("uid-2")).unwrap(), Locked::Taken);
+    put.release();
     let held = first.join().unwrap();
     assert!(matches!(&held, Locked::Held(text) if text.contains("uid-2")), "{held:?}");
 }
@@ -107,7 +109,7 @@ fn a_lock_that_somebody_wrote_over_at_once_is_not_ours() {
     let look = server.fault(Fault::hang().verb("GET").key(LOCK_NAME).skip(1).times(1));
     let mut place = place(&here(&server));
     let locked = std::thread::spawn(move || run(place.lock("uid-1")).unwrap());
-    assert!(wait_until(Duration::from_secs(20), || look.hits() == 1));
+    assert!(wait_until(LIMIT, || look.hits() == 1));
     let file = server.file(&format!("run/1/{LOCK_NAME}"));
     let record = std::fs::read_to_string(&file).unwrap().replace("uid-1", "uid-2");
     std::fs::write(&file, record).unwrap();
@@ -200,7 +202,7 @@ fn a_run_whose_lock_another_takes_ends_and_writes_nothing_more() {
     let mut other = seize(&server);
     let marker = std::fs::read(server.file(&format!("run/1/{MARKER_NAME}"))).unwrap();
     let seen = driver.until_ended(2);
-    let Some((problem, true)) = seen.faults.last() else { panic!("{:?}", seen.faults) };
+    let [(problem, true)] = &seen.faults[..] else { panic!("{:?}", seen.faults) };
     assert!(problem.what.contains("the lock of s3://bench/run/1 was lost"), "{problem}");
     assert!(problem.cause.contains("held by run uid-2"), "{problem}");
     assert_eq!((problem.exit, problem.class), (exit::REFUSED, None));
@@ -216,6 +218,23 @@ fn a_run_whose_lock_another_takes_ends_and_writes_nothing_more() {
     assert!(std::fs::read_to_string(lock_file(&server)).unwrap().contains("uid-2"));
     assert!(other.lost().is_none());
     run(other.unlock()).unwrap();
+}
+
+#[test]
+fn a_lock_that_is_lost_between_stages_ends_the_run_too() {
+    let server = TestS3::start();
+    let mut driver = driver(plan_on(&server, LONG_STAGE_MS), Duration::from_secs(2));
+    assert_eq!(driver.prepare(20, 20).changed(), 20);
+    let _other = seize(&server);
+    let problem = loop {
+        if let EngineEvent::Fault { problem, fatal, stage } = driver.next() {
+            assert!(fatal && stage == 1, "stage {stage}: {problem}");
+            break problem;
+        }
+    };
+    assert!(problem.cause.contains("held by run uid-2") && problem.exit == exit::REFUSED, "{problem}");
+    driver.finish();
+    assert!(std::fs::read_to_string(lock_file(&server)).unwrap().contains("uid-2"));
 }
 
 #[test]

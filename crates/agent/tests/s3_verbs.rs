@@ -9,7 +9,7 @@ use lockstep_agent::target::Target;
 use lockstep_agent::target::s3::{Credentials, S3Client};
 use lockstep_core::op::ErrorClass;
 use lockstep_core::plan::{EndpointSelection, TargetPlan};
-use lockstep_testkit::s3::{Fault, TestS3};
+use lockstep_testkit::s3::{Fault, Seen, TestS3};
 use lockstep_testkit::seaweed::{self, Seaweed};
 use s3_common::*;
 use std::time::Duration;
@@ -105,12 +105,8 @@ fn an_upload_that_fails_is_aborted() {
     run(async {
         let failure = failed(target.put(object(4, "large", 12 << 20)).await);
         assert_eq!(failure.class, ErrorClass::Other);
-        let aborted = async {
-            while server.count(|seen| seen.verb == "DELETE" && seen.query.contains("uploadId")) == 0 {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), aborted).await.unwrap();
+        let is_abort = |seen: &Seen| seen.verb == "DELETE" && seen.query.contains("uploadId");
+        server.until(Duration::from_secs(10), |server| server.count(is_abort) > 0).await;
     });
     assert_eq!(server.data("PUT"), 2, "no part is sent after the one that failed, and none again");
 }
@@ -165,9 +161,7 @@ fn endpoints_are_chosen_as_the_plan_says_and_told_apart() {
         tokio::select! {
             _ = stuck.put(object(1, "stuck", 10)) => panic!("it should hang"),
             () = async {
-                while servers[1].under_way() == 0 {
-                    tokio::task::yield_now().await;
-                }
+                servers[1].until(Duration::from_secs(10), |server| server.under_way() > 0).await;
                 servers.iter().for_each(TestS3::forget);
                 for index in 0..9 {
                     other.put(object(index, "o", 10)).await.unwrap();

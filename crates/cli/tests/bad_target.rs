@@ -228,3 +228,29 @@ fn the_lock_of_a_killed_run_is_taken_over_and_said_so() {
     assert_eq!(report(&second).outcome, Outcome::Succeeded);
     assert_eq!(report(&second).dataset.map(|ledger| ledger.existed), Some(100));
 }
+
+#[test]
+fn a_run_whose_lock_another_takes_says_so_and_leaves_the_place_alone() {
+    let (dir, server) = (dir(), TestS3::start());
+    manifest(&dir, &format!("uri: \"s3://{BUCKET}/run\", endpoints: [\"{}\"]", server.endpoint()), "60s", 50);
+    let command = dir.command().args(["run", "-f", "run.yaml"]);
+    let command = command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    let mut run = command.start();
+    assert!(wait_until(LONG, || server.data("PUT") > 110), "the load does not begin");
+    assert!(run.is_running());
+    let lock = server.file("run/.lockstep.lock");
+    let record =
+        std::fs::read_to_string(&lock).expect("a lock").replace("\"runUid\": \"", "\"runUid\": \"other-");
+    for entry in server.directory().read_dir().expect("the server's directory") {
+        let entry = entry.expect("an entry");
+        if entry.file_name().to_string_lossy().ends_with(".internal.json") {
+            std::fs::remove_file(entry.path()).expect("what the server knows of its objects");
+        }
+    }
+    std::fs::write(&lock, record).expect("another's lock");
+    let ended = run.wait(LONG);
+    println!("{}", ended.stderr);
+    expect_stopped(&dir, "lost", &ended, 5, &["was lost", "it is held by run other-"]);
+    assert!(std::fs::read_to_string(&lock).expect("a lock").contains("other-"));
+    assert!(server.file("run/.lockstep-data-set.json").exists());
+}

@@ -23,9 +23,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Plain connections.
 pub(crate) fn plain(listener: TcpListener) -> impl tokio_stream::Stream<Item = io::Result<TcpStream>> {
-    tokio_stream::StreamExt::map(TcpListenerStream::new(listener), |connection| {
-        connection.inspect(quicken)
-    })
+    tokio_stream::StreamExt::map(TcpListenerStream::new(listener), |connection| connection.inspect(quicken))
 }
 
 /// Encrypted connections. Ends when the stream is dropped.

@@ -19,3 +19,4 @@ pub mod results;
 pub mod rng;
 pub mod run;
 pub mod thresholds;
+pub mod units;

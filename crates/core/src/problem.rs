@@ -107,7 +107,7 @@ pub mod exit {
     pub const ABORTED: u8 = 3;
     /// No hello within `readyTimeout`, or the target is unreachable.
     pub const UNREACHABLE: u8 = 4;
-    /// Manifest or target refused before any load.
+    /// Manifest or target refused before any load, or the place's lock lost.
     pub const REFUSED: u8 = 5;
     /// A deadline passed after hello.
     pub const DEADLINE: u8 = 6;

@@ -24,9 +24,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Access key that the server knows.
 pub const ACCESS_KEY: &str = "test-access-key";
@@ -63,6 +64,8 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     under_way: AtomicUsize,
     connections: AtomicUsize,
+    /// Told of every request that begins or ends.
+    changed: watch::Sender<()>,
 }
 
 /// The server. Ends when dropped.
@@ -89,6 +92,7 @@ impl TestS3 {
             seen: Mutex::default(),
             under_way: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            changed: watch::Sender::new(()),
         });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a loopback port");
         listener.set_nonblocking(true).expect("a listener that does not block");
@@ -156,6 +160,21 @@ impl TestS3 {
         self.shared.under_way.load(Ordering::SeqCst)
     }
 
+    /// Waits until a condition holds, looking anew whenever a request has begun or ended; for at most `limit`.
+    ///
+    /// # Panics
+    /// It does not hold within `limit`.
+    pub async fn until(&self, limit: Duration, condition: impl Fn(&Self) -> bool) {
+        let mut changed = self.shared.changed.subscribe();
+        let met = async { changed.wait_for(|()| condition(self)).await.is_ok() };
+        assert_eq!(
+            tokio::time::timeout(limit, met).await,
+            Ok(true),
+            "the server never got there: {:?}",
+            self.seen()
+        );
+    }
+
     /// How many connections were made so far.
     #[must_use]
     pub fn connections(&self) -> usize {
@@ -204,6 +223,7 @@ struct UnderWay(Arc<Shared>);
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.under_way.fetch_sub(1, Ordering::SeqCst);
+        self.0.changed.send_replace(());
     }
 }
 
@@ -218,6 +238,7 @@ async fn answer(
     shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
     shared.under_way.fetch_add(1, Ordering::SeqCst);
     let _under_way = UnderWay(Arc::clone(&shared));
+    shared.changed.send_replace(());
     let body = match action {
         None => None,
         Some(Action::Before(wait)) => {

@@ -395,15 +395,15 @@ impl Director {
         }
         let current = self.active.as_ref().is_some_and(|active| active.serial == serial);
         if !current {
-            let stage = self.active.as_ref().map_or(0, |active| active.stage);
             if let Err(problem) = answer {
-                // A place that is another run's by now, or bears no word of what is put there, ends what is under way.
-                let grave = matches!(request, Request::TakeOver | Request::Adopt(_) | Request::Mark(_));
-                if grave && self.active.is_some() {
-                    self.fail(problem);
-                } else {
-                    let _ = self.events.send(EngineEvent::Fault { stage, problem, fatal: false });
+                // A place that is another run's by now, or bears no word of what is put there, ends what is under way,
+                // and between stages the run.
+                let fatal = matches!(request, Request::TakeOver | Request::Adopt(_) | Request::Mark(_));
+                if fatal && self.active.is_some() {
+                    return self.fail(problem);
                 }
+                let stage = self.active.as_ref().map(|active| active.stage).or(self.ended).unwrap_or(0);
+                let _ = self.events.send(EngineEvent::Fault { stage, problem, fatal });
             }
             return;
         }

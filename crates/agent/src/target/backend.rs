@@ -6,7 +6,9 @@ use super::place::Place;
 use super::{Object, Outcome, Target};
 use crate::engine::hands::Hands;
 use lockstep_core::dataset::DataSet;
-use lockstep_core::problem::Problem;
+use lockstep_core::options::Given;
+use lockstep_core::plan::TargetPlan;
+use lockstep_core::problem::{Problem, exit};
 use lockstep_core::results::part::EndpointRow;
 use std::sync::Arc;
 
@@ -86,7 +88,19 @@ pub trait Backend: Send + Sync + 'static {
     fn place(&self, space: Option<u32>) -> Result<Self::Place, Problem>;
 }
 
-/// Options that the schemes for testing the engine know: `latency`, how long each call takes at least, e.g. `1ms`.
+/// The options of a target.
+///
+/// # Errors
+/// An unknown option, or a value that is not of its kind.
+pub fn options(plan: &TargetPlan) -> Result<Given<'_>, Problem> {
+    Given::read(plan.scheme, &plan.options).map_err(|error| {
+        Problem::new(format!("the options of target {} were refused", plan.uri), error.to_string())
+            .next("lockstep validate, and docs/manifest.md for the options of targets")
+            .exit(exit::REFUSED)
+    })
+}
+
+/// What the schemes for testing the engine do in place of storage: nothing, for as long as the option `latency` says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SimulatedLatency {
     /// Nanoseconds; 0 is none.
@@ -94,34 +108,12 @@ pub struct SimulatedLatency {
 }
 
 impl SimulatedLatency {
-    /// Reads `target.options.latency`.
+    /// Reads `target.options`.
     ///
     /// # Errors
-    /// A text that is no duration in `ns`, `us`, `ms` or `s`.
-    pub fn read(options: &std::collections::BTreeMap<String, String>) -> Result<Self, Problem> {
-        let Some(text) = options.get("latency") else { return Ok(Self::default()) };
-        let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
-        let (number, unit) = text.split_at(split);
-        let scale = match unit {
-            "ns" => Some(1),
-            "us" | "µs" => Some(1_000),
-            "ms" => Some(1_000_000),
-            "s" => Some(1_000_000_000),
-            _ => None,
-        };
-        let ns = number
-            .trim()
-            .parse::<u64>()
-            .ok()
-            .zip(scale)
-            .and_then(|(number, scale)| number.checked_mul(scale));
-        ns.map(|ns| Self { ns }).ok_or_else(|| {
-            Problem::new(
-                "target.options.latency cannot be read",
-                format!("'{text}' is no duration such as 500us or 1ms"),
-            )
-            .exit(lockstep_core::problem::exit::REFUSED)
-        })
+    /// As [`options`].
+    pub fn read(plan: &TargetPlan) -> Result<Self, Problem> {
+        Ok(Self { ns: u64::try_from(options(plan)?.duration("latency").as_nanos()).unwrap_or(u64::MAX) })
     }
 
     /// Lets the time pass, in slices of at most 50 ms so that a stop is seen.

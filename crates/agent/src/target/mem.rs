@@ -47,7 +47,7 @@ impl MemBackend {
     /// An option that cannot be read.
     pub fn new(plan: &TargetPlan) -> Result<Self, Problem> {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Ok(Self { latency: SimulatedLatency::read(&plan.options)?, map: Arc::new(Map { shards }) })
+        Ok(Self { latency: SimulatedLatency::read(plan)?, map: Arc::new(Map { shards }) })
     }
 
     /// How many objects are there.

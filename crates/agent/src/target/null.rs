@@ -23,7 +23,7 @@ impl NullBackend {
     /// # Errors
     /// An option that cannot be read.
     pub fn new(plan: &TargetPlan) -> Result<Self, Problem> {
-        Ok(Self { latency: SimulatedLatency::read(&plan.options)? })
+        Ok(Self { latency: SimulatedLatency::read(plan)? })
     }
 }
 

@@ -150,24 +150,28 @@ impl Driver {
     }
 
     pub fn at(plan: Plan, index: u32, keeper: bool) -> Self {
-        Self::start(plan, index, keeper, Engine::start)
+        Self::start(plan, index, keeper, |plan, identity, events| {
+            Engine::start(plan, identity, events).expect("an engine")
+        })
     }
 
     /// The only agent, over a backend that the plan's target does not make.
     pub fn over<B: Backend>(plan: Plan, backend: B) -> Self {
-        Self::start(plan, 0, true, |plan, identity, events| start_with(backend, plan, identity, events))
+        Self::start(plan, 0, true, |plan, identity, events| {
+            start_with(backend, plan, identity, events).expect("an engine")
+        })
     }
 
     fn start(
         plan: Plan,
         index: u32,
         keeper: bool,
-        start: impl FnOnce(Arc<Plan>, Identity, UnboundedSender<EngineEvent>) -> Result<EngineHandle, Problem>,
+        start: impl FnOnce(Arc<Plan>, Identity, UnboundedSender<EngineEvent>) -> EngineHandle,
     ) -> Self {
         let plan = Arc::new(plan);
         let (send, events) = unbounded_channel();
         let identity = Identity { index, attempt: 1, keeper, cores: Vec::new(), user_agent: "test".into() };
-        let handle = start(Arc::clone(&plan), identity, send).expect("an engine");
+        let handle = start(Arc::clone(&plan), identity, send);
         Self { plan, handle, events, next_lease: 1 }
     }
 

@@ -6,7 +6,7 @@ use crate::manifest::path;
 use crate::manifest::suggest;
 use crate::spec::target::TargetSpec;
 use crate::spec::words::PageCache;
-use lockstep_core::options::{self, OptionKind};
+use lockstep_core::options;
 use lockstep_core::plan::{Scheme, TargetPlan};
 
 /// Parts of keys that name a secret in every dialect.
@@ -168,7 +168,10 @@ fn options(spec: &TargetSpec, scheme: Scheme, findings: &mut Findings) {
                     .hint("put it into a Secret and name that in spec.target.credentials.secretName"),
             );
         } else if let Some(option) = options::of(scheme).find(|option| option.name == name) {
-            option_value(&at, option.kind, value, findings);
+            if let Some(allowed) = option.kind.misfit(value) {
+                let message = format!("`{}` does not fit", value.escape_debug());
+                findings.fault(Fault::new(&at, message).allowed(allowed));
+            }
         } else {
             let names: Vec<&str> = options::of(scheme).map(|option| option.name).collect();
             let fault = Fault::new(&at, "there is no such option for this target");
@@ -178,26 +181,6 @@ fn options(spec: &TargetSpec, scheme: Scheme, findings: &mut Findings) {
                 None => fault.allowed(names.join(", ")),
             });
         }
-    }
-}
-
-fn option_value(at: &str, kind: OptionKind, value: &str, findings: &mut Findings) {
-    let (fits, allowed) = match kind {
-        OptionKind::Text => (!value.is_empty(), "any text but an empty one".to_owned()),
-        OptionKind::Flag => {
-            (matches!(value, "true" | "false"), "\"true\" or \"false\", in quotes".to_owned())
-        }
-        OptionKind::Words(words) => (words.contains(&value), words.join(", ")),
-        OptionKind::Size => {
-            (value.parse::<crate::quantity::ByteSize>().is_ok_and(|size| size.0 > 0), "e.g. 16MiB".to_owned())
-        }
-        OptionKind::Duration => (
-            value.parse::<crate::span::Span>().is_ok_and(|span| !span.0.is_zero()),
-            crate::span::SPAN_ALLOWED.to_owned(),
-        ),
-    };
-    if !fits {
-        findings.fault(Fault::new(at, format!("`{}` does not fit", value.escape_debug())).allowed(allowed));
     }
 }
 

@@ -5,24 +5,22 @@ use lockstep_core::{dataset, op, plan};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Declares an enum with the words of one of `core`'s and the conversion into it.
+/// Declares an enum with the words of one of `core`'s and the conversion into it. Neither may lack a word of the other: both
+/// ways are exhaustive, so that it does not compile.
 macro_rules! words {
     ($($(#[$meta:meta])* $name:ident = $core:ty { $($(#[$variant_meta:meta])* $variant:ident),+ $(,)? })+) => {$(
-        $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[schemars(inline)]
+        $(#[$meta])*
         pub enum $name { $($(#[$variant_meta])* $variant),+ }
-
-        impl $name {
-            /// Every word, as it stands in manifests.
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-        }
 
         impl From<$name> for $core {
             fn from(word: $name) -> Self {
                 match word { $($name::$variant => Self::$variant),+ }
             }
         }
+
+        const _: fn($core) = |word| match word { $(<$core>::$variant => ()),+ };
     )+};
 }
 
@@ -150,46 +148,27 @@ words! {
         /// It is only reported.
         Report,
     }
-}
-
-/// What a threshold measures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(inline)]
-pub enum MetricName {
-    /// Mean response time.
-    Mean,
-    /// Median response time.
-    P50,
-    /// 90th percentile of response time.
-    P90,
-    /// 99th percentile of response time.
-    P99,
-    /// 99.9th percentile of response time.
-    P999,
-    /// Longest response time.
-    Max,
-    /// Operations per second of all agents together.
-    OperationsPerSecond,
-    /// Bytes per second of all agents together.
-    BytesPerSecond,
-    /// Percent of operations that failed.
-    ErrorPercent,
-}
-
-impl From<MetricName> for plan::Metric {
-    fn from(name: MetricName) -> Self {
-        match name {
-            MetricName::Mean => Self::Mean,
-            MetricName::P50 => Self::P50,
-            MetricName::P90 => Self::P90,
-            MetricName::P99 => Self::P99,
-            MetricName::P999 => Self::P999,
-            MetricName::Max => Self::Max,
-            MetricName::OperationsPerSecond => Self::OperationsPerSecond,
-            MetricName::BytesPerSecond => Self::BytesPerSecond,
-            MetricName::ErrorPercent => Self::ErrorPercent,
-        }
+    /// What a threshold measures.
+    #[serde(rename_all = "camelCase")]
+    MetricName = plan::Metric {
+        /// Mean response time.
+        Mean,
+        /// Median response time.
+        P50,
+        /// 90th percentile of response time.
+        P90,
+        /// 99th percentile of response time.
+        P99,
+        /// 99.9th percentile of response time.
+        P999,
+        /// Longest response time.
+        Max,
+        /// Operations per second of all agents together.
+        OperationsPerSecond,
+        /// Bytes per second of all agents together.
+        BytesPerSecond,
+        /// Percent of operations that failed.
+        ErrorPercent,
     }
 }
 

@@ -119,7 +119,14 @@ mod tests {
         let ended = LossReason::Ended("signal 9".to_owned());
         now.view.agents[1].state = AgentState::Lost(ended.clone());
         let told = |agent, what, reason: &str| {
-            let told = Told { at_ns: 108 * S, agent, what, reason: reason.to_owned(), notable: true };
+            let told = Told {
+                at_ns: 108 * S,
+                since_ns: None,
+                agent,
+                what,
+                reason: reason.to_owned(),
+                notable: true,
+            };
             line(&told, &plan, &now)
         };
         let texts = [

@@ -37,7 +37,7 @@ pub(super) fn of_client(error: &(dyn Error + 'static), step: Step, peer: &str) -
 
 /// Text of the error that all others wrap.
 pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
-    chain(error).last().map(|error| error.to_string()).unwrap_or_default()
+    chain(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
 /// The errors of a chain, outermost first. An `io::Error` hides the one that it wraps from `source`.

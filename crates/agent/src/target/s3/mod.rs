@@ -35,6 +35,5 @@ pub use client::S3Client;
 pub use counters::WireCounts;
 pub use credentials::Credentials;
 pub use lock::LOCK_NAME;
-pub use options::{OPTIONS, OptionDoc};
 pub use place::S3Place;
 pub use target::S3Target;

@@ -39,7 +39,7 @@ const PROBE_NAME: &str = ".lockstep.probe";
 /// The place of a data set in a bucket. One value per agent.
 #[derive(Debug)]
 pub struct S3Place {
-    site: Arc<Site>,
+    site: Site,
     links: Vec<Link>,
     lock_ttl: Duration,
     /// For which run the lock is held, and what holds it.
@@ -72,7 +72,7 @@ impl S3Place {
     pub(super) fn on(site: Site) -> Result<Self, Problem> {
         // No connection is kept: minutes lie between requests, and one that died meanwhile would fail the next.
         let links = site.links(0)?;
-        Ok(Self { site: Arc::new(site), links, lock_ttl: LOCK_TTL, held: None })
+        Ok(Self { site, links, lock_ttl: LOCK_TTL, held: None })
     }
 
     /// Another life time of the lock without its holder, from 1 s on.
@@ -339,8 +339,8 @@ impl Place for S3Place {
             self.problem("the place cannot be locked", "GET or PUT", &lock.key, self.home(), &fault)
         })?;
         if let Some(held) = held {
-            let site = Arc::clone(&self.site);
-            let renewal = Renewal::start(site, &self.home().endpoint, lock.key, held, self.timeout())?;
+            let endpoint = &self.home().endpoint;
+            let renewal = Renewal::start(&self.site, endpoint, lock.key, held, self.timeout())?;
             self.held = Some((uid.to_owned(), renewal));
         }
         Ok(locked)

@@ -70,7 +70,7 @@ pub(super) struct Renewal {
 impl Renewal {
     /// Starts renewing the lock at `key` through `endpoint`; each request waits at most `timeout`.
     pub(super) fn start(
-        site: Arc<Site>,
+        site: &Site,
         endpoint: &str,
         key: String,
         held: HeldLock,
@@ -86,7 +86,7 @@ impl Renewal {
         let timeout = timeout.min(ttl / RENEWALS_PER_TTL);
         let trace = Arc::new(Trace::default());
         let (pool, counters) = (&link.pool, &link.counters);
-        let store = Store::new(&site, endpoint, pool, counters, &trace, Purpose::Other, timeout)?;
+        let store = Store::new(site, endpoint, pool, counters, &trace, Purpose::Other, timeout)?;
         let lock = LockObject { store, key };
         let (stop, stopped) = channel();
         let lost = Arc::new(Mutex::new(None));

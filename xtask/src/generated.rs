@@ -1,0 +1,56 @@
+//! Files of this repository that are made from its types, so that they cannot say something else: written, or held
+//! against what they should be.
+
+use crate::{crds, fields};
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+/// One such file.
+struct Generated {
+    /// Below the repository's root.
+    path: &'static str,
+    render: fn() -> Result<String>,
+}
+
+const GENERATED: [Generated; 2] = [
+    Generated { path: "deploy/crds/lockstep.dev_benchmarkruns.yaml", render: crds::render },
+    Generated { path: "docs/manifest.md", render: fields::render },
+];
+
+fn file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// Writes all of them.
+///
+/// # Errors
+/// One that cannot be made or written.
+pub fn write() -> Result<()> {
+    for Generated { path, render } in GENERATED {
+        std::fs::write(file(path), render()?).with_context(|| format!("cannot write {path}"))?;
+    }
+    Ok(())
+}
+
+/// Those that are not what [`write`] would make of them, each with what is wrong.
+///
+/// # Errors
+/// One that cannot be made or read.
+pub fn stale() -> Result<Vec<String>> {
+    let mut stale = Vec::new();
+    for Generated { path, render } in GENERATED {
+        let found = std::fs::read_to_string(file(path)).with_context(|| format!("cannot read {path}"))?;
+        if found != render()? {
+            stale.push(format!("{path} is stale: run `cargo xtask crds`"));
+        }
+    }
+    Ok(stale)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn generated_files_are_current() {
+        assert_eq!(super::stale().unwrap(), [""; 0]);
+    }
+}
