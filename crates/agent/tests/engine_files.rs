@@ -4,10 +4,12 @@
 mod common;
 
 use common::*;
+use lockstep_core::dataset::marker::Marker;
 use lockstep_core::op::Op;
 use lockstep_core::plan::{Existing, KeyChoice, Scheme, Sharing};
 use lockstep_core::problem::exit;
 use lockstep_core::results::part::PartState;
+use lockstep_core::run::message::Mark;
 use std::path::Path;
 
 fn file_plan(dir: &Path, layout: lockstep_core::dataset::Layout) -> lockstep_core::plan::Plan {
@@ -107,7 +109,7 @@ fn a_missing_parent_and_an_incomplete_data_set_are_refused() {
     let mut driver = Driver::new(file_plan(dir.path(), flat(10)));
     driver.preflight();
     driver.prepare(10, 10);
-    // Its marker was never completed: the run ends before a stage that comes after prepare.
+    // Its marker was never completed: the agents of the run were killed before the barrier behind prepare opened.
     driver.finish();
     let mut plan = file_plan(dir.path(), flat(10));
     plan.existing = Existing::Reuse;
@@ -117,6 +119,43 @@ fn a_missing_parent_and_an_incomplete_data_set_are_refused() {
     other.dataset.seed = 8;
     let seen = Driver::new(other).preflight();
     assert!(seen.faults[0].0.cause.contains("seed"), "{}", seen.faults[0].0);
+}
+
+#[test]
+fn a_marker_keeps_what_earlier_runs_have_put_until_a_cleanup() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("set");
+    let marker = || {
+        let document = std::fs::read(place.join(".lockstep-data-set.json")).expect("a marker");
+        Marker::from_json(&document).expect("a marker")
+    };
+    let plan = |uid: &str| {
+        let mut plan = file_plan(&place, flat(10));
+        plan.run.uid = uid.into();
+        plan
+    };
+    let found = |driver: &mut Driver| {
+        let seen = driver.preflight();
+        assert!(seen.faults.is_empty(), "{:?}", seen.faults);
+        seen.puts_below
+    };
+    let mut first = Driver::new(plan("uid-1"));
+    assert_eq!(found(&mut first), Some(0));
+    first.prepare(10, 10);
+    first.mark(Mark { space: None, prepared: true, puts_below: 500 });
+    assert_eq!((marker().ranges_done.len(), marker().puts_below), (10, 500));
+    first.mark(Mark { space: None, prepared: true, puts_below: 40 });
+    assert_eq!(marker().puts_below, 40, "the exact bound is lower than the one that was asked for first");
+    first.finish();
+
+    let mut second = Driver::new(plan("uid-2"));
+    assert_eq!(found(&mut second), Some(40));
+    second.mark(Mark { space: None, prepared: false, puts_below: 0 });
+    let now = marker();
+    assert_eq!((now.run_uid.as_str(), now.ranges_done.len(), now.puts_below), ("uid-2", 10, 40));
+    second.cleanup(40);
+    second.finish();
+    assert!(!place.exists());
 }
 
 #[test]

@@ -39,6 +39,27 @@ fn a_count_of_operations_is_exact() {
 }
 
 #[test]
+fn nothing_is_issued_behind_the_fence() {
+    for abort in [false, true] {
+        let mut driver = prepared(mem(50, vec![execute(&[(Op::Get, 1)], 200)]), 50);
+        driver.handle.fence.set(clock::now_ns());
+        let at_ns = driver.stage_and_begin(2);
+        clock::sleep_until(at_ns + 100_000_000);
+        let opened_ns = clock::now_ns();
+        if abort {
+            driver.handle.send(Command::Abort { reason: "superseded".into() });
+        } else {
+            driver.handle.fence.set(u64::MAX);
+        }
+        let seen = driver.until_ended(2);
+        let part = seen.part();
+        assert_eq!(part.totals.operations() > 0, !abort, "{:?}", part.totals);
+        assert!(part.first_operation_ns.is_none_or(|first_ns| first_ns >= opened_ns), "{opened_ns} {part:?}");
+        assert!(clock::now_ns() - opened_ns < 1_000_000_000, "workers at the fence look whether to stop");
+    }
+}
+
+#[test]
 fn a_discard_stage_flows_into_the_next_and_both_hand_in_parts() {
     let mut warm_up = execute(&[(Op::Get, 1)], 60);
     warm_up.discard = true;

@@ -190,6 +190,29 @@ fn a_prepare_that_fails_is_cleaned_up_when_asked() {
     assert!(!dir.path().join("place").exists(), "{:?}", listing(&dir.path().join("place")).keys());
 }
 
+/// Where each agent has a data set of its own, others finish, and remove, that of one that is gone for good.
+#[test]
+fn a_data_set_of_an_agent_that_is_gone_is_finished_and_removed_by_others() {
+    let lost = case("mode: BestEffort, retryAttempts: 0", &[0], Outcome::Partial, 2, "is not replaced");
+    for (objects, files, stage) in [(15_000, 2_000, 1), (FEW, 4 * FEW + 600, 2)] {
+        let dir = dir();
+        let place = dir.path().join("place");
+        manifest(&dir, lost.policy, objects, MEASURED);
+        let text = dir.read("run.yaml");
+        let own = text.replace("existing: FillGaps", "sharing: PerAgent");
+        assert_ne!(text, own);
+        dir.write("run.yaml", own);
+        let mut run = start(&dir);
+        wait_for_files(&mut run, &place, files);
+        let ended = lose(run, lost.killed);
+        let report = report(&dir);
+        check(&lost, stage, &ended, &report);
+        let ledger = report.dataset.as_ref().expect("a data set was prepared");
+        assert_eq!((ledger.planned, ledger.done), (4 * objects, 4 * objects), "{ledger:?}");
+        assert!(!place.exists(), "{:?}", listing(&place).keys().take(9).collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn an_agent_lost_while_measuring_is_a_gap_that_is_shown_and_cleanup_leaves_nothing() {
     use Outcome::{Failed, Partial};

@@ -27,6 +27,13 @@ fn pause(pid: Pid) {
     signal(pid, Signal::CONT);
 }
 
+/// Both ends of the first thing of this name that the timeline tells of, milliseconds since the run's start.
+fn interval_ms(report: &Value, what: &str) -> (u64, u64) {
+    let timeline = report["timeline"].as_array().expect("a timeline");
+    let event = timeline.iter().find(|event| event["what"] == what).expect("it is told");
+    (event["sinceMs"].as_u64().expect("since when"), event["atMs"].as_u64().expect("until when"))
+}
+
 fn assert_nobody_lost(report: &Value) {
     assert_eq!(report["outcome"], "Succeeded", "{:#}", report["problems"]);
     for agent in 0..2 {
@@ -49,6 +56,9 @@ fn an_agent_stopped_for_20_s_is_missed_and_not_lost() {
     assert_every_second(&report, 32);
     let away = told_at_ms(&report, Some(1), "Disconnected", "").expect("Disconnected");
     let back = told_at_ms(&report, Some(1), "Working", "heard again").expect("heard again");
+    let timeline = report["timeline"].as_array().expect("a timeline");
+    let heard = timeline.iter().find(|event| event["atMs"] == back && event["agent"] == 1).expect("an event");
+    assert_eq!(heard["sinceMs"], away, "the disconnection has two ends");
     let degraded = report["degraded"].to_string();
     assert!(
         degraded.contains("agent 1 was disconnected") && degraded.contains("was stopped for"),
@@ -80,7 +90,10 @@ fn a_coordinator_stopped_for_20_s_judges_nobody_by_it() {
     let paused = told_at_ms(&report, None, "Paused", "the coordinator was stopped for 2");
     let degraded = report["degraded"].to_string();
     println!("coordinator stopped: {total} operations, {degraded}");
-    assert!(paused.is_some() && degraded.contains("the coordinator was stopped for 2"), "{degraded}");
+    assert!(degraded.contains("the coordinator was stopped for 2"), "{degraded}");
+    let (from_ms, to_ms) = interval_ms(&report, "Paused");
+    assert_eq!(Some(to_ms), paused);
+    assert!((19_500..22_000).contains(&(to_ms - from_ms)), "{from_ms} to {to_ms}");
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn log_times(results: &Path) -> [i64; 2] {
 fn agents_start_within_a_millisecond_and_the_reported_skew_is_true_whatever_their_clocks_say() {
     let _alone = alone();
     need_time_namespaces();
-    let (mut skews_us, mut errors_us) = (Vec::new(), Vec::new());
+    let (mut skews_us, mut errors_us, mut first_us) = (Vec::new(), Vec::new(), Vec::new());
     for offsets_s in MONOTONIC_S {
         let dir = common::dir();
         let library = wall_clock(&dir);
@@ -147,6 +147,12 @@ fn agents_start_within_a_millisecond_and_the_reported_skew_is_true_whatever_thei
                 assert!(own_ns >= offset_ns, "the agent's clock is not that of its namespace");
                 (own_ns - offset_ns, of(agent).released_coordinator_ns.expect("the coordinator knows it"))
             };
+            // The first arrival is due at the start, on every agent.
+            let first = |agent: u32| {
+                let own_ns = of(agent).first_operation_ns.expect("it did something");
+                own_ns.cast_signed() - (offsets_s[agent as usize] * 1_000_000_000).cast_signed()
+            };
+            first_us.push(first(0).abs_diff(first(1)) / 1000);
             let ((true_0, told_0), (true_1, told_1)) = (released(0), released(1));
             let start = &report.stages[stage as usize].start;
             let (bound_us, told_us) =
@@ -169,8 +175,12 @@ fn agents_start_within_a_millisecond_and_the_reported_skew_is_true_whatever_thei
     }
     skews_us.sort_unstable();
     errors_us.sort_unstable();
+    first_us.sort_unstable();
     let median_us = skews_us[skews_us.len() / 2];
+    let median_first_us = first_us[first_us.len() / 2];
     println!("true skew of {} starts, µs: {skews_us:?}; reported off by, µs: {errors_us:?}", skews_us.len());
+    println!("true skew of first operations, µs: {first_us:?}");
+    assert!(median_first_us <= 1000, "the median for first operations is {median_first_us} µs: {first_us:?}");
     assert!(median_us <= 1000, "the median of the true skew is {median_us} µs: {skews_us:?}");
 }
 

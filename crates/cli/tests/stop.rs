@@ -5,7 +5,7 @@ mod common;
 use common::{Agent, LONG, agents, data_files, dir, lives, report, results, wait_for_files};
 use lockstep_core::results::Report;
 use lockstep_core::thresholds::Outcome;
-use lockstep_testkit::process::{Dir, Running, children_of, wait_until};
+use lockstep_testkit::process::{Dir, Running, children_of, signal, wait_until};
 use rustix::process::Signal;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -138,15 +138,10 @@ fn a_signal_is_followed_by_the_cleanup_that_was_asked_for() {
 fn a_second_signal_skips_cleanup_and_says_what_is_left() {
     let dir = dir();
     let place = dir.path().join("place");
-    // Enough to clean up for a while, and nothing but the data set: who cleans up later knows that by its manifest.
+    // Enough to clean up for a while.
     manifest(&dir, 60_000, ALWAYS);
-    let text = dir.read("run.yaml");
-    dir.write(
-        "run.yaml",
-        text.replace("{op: Put, weight: 100, size: {fixed: 1Ki}}", "{op: Get, weight: 100}"),
-    );
     let mut run = dir.command().args(["run", "-f", "run.yaml"]).start();
-    run.wait_for("▶ mixed", LONG);
+    wait_for_files(&mut run, &place, 60_000 + 1_000);
     let agents = agents(run.pid());
     run.signal(Signal::INT);
     run.wait_for("▶ cleanup", LONG);
@@ -163,10 +158,57 @@ fn a_second_signal_skips_cleanup_and_says_what_is_left() {
     assert_eq!(report(&dir).outcome, Outcome::Aborted);
     assert!(wait_until(Duration::from_secs(3), || agents.iter().all(|agent| !lives(agent.pid))));
 
-    // What is left is still a data set of ours: the same manifest, with nothing to measure, removes it.
-    let text = dir.read("run.yaml").replace("duration: 5m", "duration: 1s");
-    dir.write("run.yaml", text);
-    dir.command().args(["run", "-f", "run.yaml"]).run(LONG).expect_code(0);
+    assert_the_next_run_removes_everything(&dir);
+}
+
+/// What is left of a run is still a data set of ours, with what its stages have put: the same manifest, measuring for
+/// a second, removes all of it.
+#[track_caller]
+fn assert_the_next_run_removes_everything(dir: &Dir) {
+    let place = dir.path().join("place");
+    dir.write("run.yaml", dir.read("run.yaml").replace("duration: 5m", "duration: 1s"));
+    let ended = dir.command().args(["run", "-f", "run.yaml"]).run(LONG);
+    ended.expect_code(0);
+    assert!(!place.exists(), "{} files stay: {}", data_files(&place), ended.stderr);
+}
+
+#[test]
+fn what_a_killed_run_has_put_is_removed_by_the_next_one() {
+    let dir = dir();
+    manifest(&dir, OBJECTS, ALWAYS);
+    let (mut run, agents) = measuring(&dir);
+    // All at once: nobody is left to write anything down.
+    agents.iter().for_each(|agent| signal(agent.pid, Signal::KILL));
+    run.signal(Signal::KILL);
+    run.wait(LONG).expect_code(128 + 9);
+    assert!(data_files(&dir.path().join("place")) > OBJECTS + 1_000);
+    assert_the_next_run_removes_everything(&dir);
+}
+
+#[test]
+fn a_run_without_cleanup_leaves_a_place_to_reuse_and_to_clean_up() {
+    let dir = dir();
+    let place = dir.path().join("place");
+    manifest(&dir, OBJECTS, "");
+    let whole = dir.read("run.yaml").replace("duration: 5m", "duration: 1s");
+    let run = |text: &str| {
+        dir.write("run.yaml", text);
+        dir.command().args(["run", "-f", "run.yaml"]).run(LONG).expect_code(0);
+    };
+    let (measure, head) = (whole.find("    - name: mixed"), whole.find("    - {name: prepare"));
+    let (measure, head) = (measure.expect("a stage"), head.expect("a stage"));
+    // Prepared, and nothing else; then used as it stands, twice; then removed.
+    run(&whole[..measure]);
+    let reuse = format!("{}{}", &whole[..head], &whole[measure..]);
+    let reuse =
+        reuse.replace("size: {fixed: 1Ki}}\n  start", "size: {fixed: 1Ki}, existing: Reuse}\n  start");
+    assert!(reuse.contains("Reuse"), "{reuse}");
+    run(&reuse);
+    let once = data_files(&place);
+    assert!(once > OBJECTS, "{once}");
+    run(&reuse);
+    assert!(data_files(&place) > once, "the second run puts beside what the first one has put");
+    run(&format!("{}{ALWAYS}", &whole[..head]));
     assert!(!place.exists(), "{} files stay", data_files(&place));
 }
 

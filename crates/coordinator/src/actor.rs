@@ -9,6 +9,7 @@ use crate::live::Live;
 use lockstep_core::clock::ClockSample;
 use lockstep_core::link::{Inbox, Outbox};
 use lockstep_core::plan::Plan;
+use lockstep_core::results::ledger::numbered;
 use lockstep_core::results::part::StagePart;
 use lockstep_core::results::recorder::Interval;
 use lockstep_core::run::Run;
@@ -120,6 +121,8 @@ pub(crate) struct Actor {
     host: mpsc::UnboundedSender<HostRequest>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     persisting: u32,
+    /// Stages that are over and whose end the host was not told yet.
+    stages_over: Vec<u32>,
     began_ns: u64,
 }
 
@@ -156,6 +159,7 @@ impl Actor {
             host,
             snapshots,
             persisting: 0,
+            stages_over: Vec::new(),
             began_ns,
         };
         (actor, watcher)
@@ -164,7 +168,7 @@ impl Actor {
     /// Drives the run to its end.
     pub(crate) async fn drive(mut self) -> RunEnd {
         let first = self.run.begin();
-        self.carry_out(first).await;
+        self.carry_out(first);
         let mut shown_ns = 0;
         while !self.run.is_over() {
             let wait = Duration::from_nanos(self.run.wake_in_ns());
@@ -173,13 +177,13 @@ impl Actor {
             // What the sockets held is read before anybody is judged by time.
             let mut next = input.ok().flatten();
             while let Some(input) = next {
-                self.take(input, monotonic_ns()).await;
+                self.take(input, monotonic_ns());
                 next = self.inputs.try_recv().ok();
             }
             let actions = self.run.step(Event::Tick, monotonic_ns());
             let notable =
                 actions.iter().any(|action| matches!(action, Action::Tell(Told { notable: true, .. })));
-            self.carry_out(actions).await;
+            self.carry_out(actions);
             if notable || now_ns.saturating_sub(shown_ns) >= SNAPSHOT_NS {
                 shown_ns = now_ns;
                 self.show(now_ns);
@@ -187,6 +191,7 @@ impl Actor {
         }
         self.collect_late_results().await;
         self.show(monotonic_ns());
+        self.ask_host(HostRequest::Over);
         RunEnd {
             outcome: self.run.outcome(),
             view: self.run.view(),
@@ -214,6 +219,16 @@ impl Actor {
         if let Some(part) = part {
             self.keep(*part);
         }
+        self.tell_stages_over();
+    }
+
+    /// A stage is over for the host when its results are on stable storage, those of lost agents too.
+    fn tell_stages_over(&mut self) {
+        if self.persisting == 0 {
+            for stage in std::mem::take(&mut self.stages_over) {
+                self.ask_host(HostRequest::StageOver { stage });
+            }
+        }
     }
 
     fn show(&self, now_ns: u64) {
@@ -229,7 +244,7 @@ impl Actor {
         self.snapshots.send_replace(Arc::new(snapshot));
     }
 
-    async fn take(&mut self, input: Input, now_ns: u64) {
+    fn take(&mut self, input: Input, now_ns: u64) {
         let event = match input {
             Input::Hello { index, attempt, session, seen, hello, outbound } => {
                 self.open_session(index, attempt, session, seen, &hello, outbound);
@@ -269,7 +284,7 @@ impl Actor {
         };
         if let Some(event) = event {
             let actions = self.run.step(event, now_ns);
-            self.carry_out(actions).await;
+            self.carry_out(actions);
         }
     }
 
@@ -334,7 +349,7 @@ impl Actor {
         }
     }
 
-    async fn carry_out(&mut self, actions: Vec<Action>) {
+    fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
                 Action::Spawn { index, attempt } => self.ask_host(HostRequest::Spawn { index, attempt }),
@@ -346,11 +361,15 @@ impl Actor {
                     }
                 }
                 Action::GiveUp { index, attempt, stage, reason } => {
-                    self.give_up(index, attempt, stage, &reason).await;
+                    self.give_up(index, attempt, stage, &reason);
                 }
                 Action::Tell(told) => self.tell(told),
-                Action::StageOver { stage } => self.ask_host(HostRequest::StageOver { stage }),
-                Action::Over => self.ask_host(HostRequest::Over),
+                Action::StageOver { stage } => {
+                    self.stages_over.push(stage);
+                    self.tell_stages_over();
+                }
+                // Told when everything that belongs to the run is in.
+                Action::Over => {}
             }
         }
     }
@@ -379,7 +398,7 @@ impl Actor {
     }
 
     /// What a lost attempt reported is all that there will be of it, and becomes its result.
-    async fn give_up(&mut self, index: u32, attempt: u32, stage: Option<u32>, reason: &str) {
+    fn give_up(&mut self, index: u32, attempt: u32, stage: Option<u32>, reason: &str) {
         for mut part in self.live.lost_parts(index, attempt, stage, reason, &self.run.view(), monotonic_ns())
         {
             let key = (part.stage, index, attempt);
@@ -388,45 +407,53 @@ impl Actor {
             }
             // What it finished was acknowledged, lease by lease, and will not be done again.
             if let Some(finished) = self.run.finished_by(part.stage, (index, attempt)) {
-                part.ranges_done = finished.done.ranges().to_vec();
+                part.ranges_done = numbered(&finished.done, self.plan.dataset.len());
                 (part.created, part.existed) = (finished.changed, finished.unchanged);
             }
-            let store = self.store.clone();
-            let written = tokio::task::spawn_blocking(move || {
-                let bytes = part.to_bytes().map_err(io::Error::other)?;
-                store.persist(&part, &bytes).map(|()| part)
-            });
-            match written.await.map_err(io::Error::other).flatten() {
-                Ok(part) => self.keep(part),
-                Err(error) => {
-                    tracing::error!(agent = index, attempt, %error, "a lost agent's result is not kept");
+            self.write(Box::new(part), |part, written| {
+                if let Err(error) = written {
+                    let (agent, attempt) = (part.agent, part.attempt);
+                    tracing::error!(agent, attempt, %error, "a lost agent's result is in no file");
                 }
-            }
+                // There is no other copy to come.
+                Some(part)
+            });
         }
     }
 
     fn persist(&mut self, mut part: Box<StagePart>, done: oneshot::Sender<io::Result<()>>) {
         self.place_in_time(&mut part);
+        self.write(part, |part, written| {
+            let kept = written.is_ok().then_some(part);
+            let _ = done.send(written);
+            kept
+        });
+    }
+
+    /// Brings a part to stable storage, off this task; `then` says what counts as a result.
+    fn write(
+        &mut self,
+        part: Box<StagePart>,
+        then: impl FnOnce(Box<StagePart>, io::Result<()>) -> Option<Box<StagePart>> + Send + 'static,
+    ) {
         self.persisting += 1;
         let (store, back) = (self.store.clone(), self.back.clone());
         tokio::task::spawn_blocking(move || {
-            let written =
-                part.to_bytes().map_err(io::Error::other).and_then(|bytes| store.persist(&part, &bytes));
+            let bytes = part.to_bytes().map_err(io::Error::other);
+            let written = bytes.and_then(|bytes| store.persist(&part, &bytes));
+            let part = then(part, written);
             if let Some(back) = back.upgrade() {
-                let _ = back.send(Input::Persisted { part: written.is_ok().then_some(part) });
+                let _ = back.send(Input::Persisted { part });
             }
-            let _ = done.send(written);
         });
     }
 
     /// Translates the instants of a part to the coordinator's clock.
     fn place_in_time(&self, part: &mut StagePart) {
-        let view = self.run.view();
-        let Some(stage) = view.stages.get(part.stage as usize) else { return };
-        let released = stage.facts.releases.iter().find(|(index, _)| *index == part.agent);
-        part.released_coordinator_ns = released.map(|(_, at_ns)| *at_ns);
+        let released = self.run.released_at(part.stage, part.agent);
+        part.released_coordinator_ns = released;
         part.first_operation_coordinator_ns = match (released, part.released_ns, part.first_operation_ns) {
-            (Some((_, at_ns)), Some(released_ns), Some(first_ns)) => {
+            (Some(at_ns), Some(released_ns), Some(first_ns)) => {
                 Some(at_ns.saturating_add(first_ns.saturating_sub(released_ns)))
             }
             _ => None,

@@ -55,7 +55,7 @@ pub fn build(end: &RunEnd, times: &WallTimes, version: &str) -> Report {
         in_doubt: is_in_doubt(end),
         degraded,
         thresholds: &end.plan.thresholds,
-        objects_planned: prepares.then(|| end.plan.dataset.len()),
+        objects_planned: prepares.then(|| end.plan.objects_in_all()),
         stages: &stages,
         timeline: timeline(end),
         problems,
@@ -113,11 +113,13 @@ fn is_in_doubt(end: &RunEnd) -> bool {
 }
 
 fn timeline(end: &RunEnd) -> Vec<TimelineEvent> {
+    let since_begin_ms = |at_ns: u64| at_ns.saturating_sub(end.story.began_ns) / 1_000_000;
     end.story
         .timeline
         .iter()
         .map(|told| TimelineEvent {
-            at_ms: told.at_ns.saturating_sub(end.story.began_ns) / 1_000_000,
+            at_ms: since_begin_ms(told.at_ns),
+            since_ms: told.since_ns.map(since_begin_ms),
             agent: told.agent.map(|(index, _)| index),
             what: told.what.to_owned(),
             reason: told.reason.clone(),

@@ -71,6 +71,18 @@ pub enum Scheme {
     S3,
 }
 
+impl Plan {
+    /// Objects of the data set: of all agents' own ones, where each has one.
+    #[must_use]
+    pub fn objects_in_all(&self) -> u64 {
+        let sets = match self.sharing {
+            Sharing::Shared => 1,
+            Sharing::PerAgent => u64::from(self.replicas),
+        };
+        self.dataset.len().saturating_mul(sets)
+    }
+}
+
 /// Where the load goes. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetPlan {

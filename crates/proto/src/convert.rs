@@ -5,7 +5,7 @@ use crate::v1::{from_agent::Body as Up, from_coordinator::Body as Down};
 use lockstep_core::lease::{Lease, LeaseDone, LeaseKind};
 use lockstep_core::op::ErrorClass;
 use lockstep_core::problem::Problem;
-use lockstep_core::run::message::{Beat, Directive, Says};
+use lockstep_core::run::message::{Beat, Directive, Mark, Says};
 
 /// A message that this version does not understand.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +100,18 @@ impl TryFrom<v1::Lease> for Lease {
     }
 }
 
+impl From<Mark> for v1::Mark {
+    fn from(mark: Mark) -> Self {
+        Self { space: mark.space, prepared: mark.prepared, puts_below: mark.puts_below }
+    }
+}
+
+impl From<v1::Mark> for Mark {
+    fn from(wire: v1::Mark) -> Self {
+        Self { space: wire.space, prepared: wire.prepared, puts_below: wire.puts_below }
+    }
+}
+
 impl From<&Says> for Up {
     fn from(says: &Says) -> Self {
         match says {
@@ -120,11 +132,13 @@ impl From<&Says> for Up {
             Says::MissedStart { stage } => Self::MissedStart(v1::MissedStart { stage: *stage }),
             Says::LeaseDone(done) => Self::LeaseDone(done.into()),
             Says::Draining { stage } => Self::Draining(v1::Draining { stage: *stage }),
-            Says::Arrived { stage, degraded, fresh_place } => Self::Arrived(v1::Arrived {
-                stage: *stage,
-                degraded: degraded.clone(),
-                fresh_place: *fresh_place,
-            }),
+            Says::Arrived { stage, degraded } => {
+                Self::Arrived(v1::Arrived { stage: *stage, degraded: degraded.clone() })
+            }
+            Says::Place { space, fresh, puts_below } => {
+                Self::Place(v1::Place { space: *space, fresh: *fresh, puts_below: *puts_below })
+            }
+            Says::Marked(mark) => Self::Marked((*mark).into()),
             Says::Fault { stage, problem, fatal } => {
                 Self::Fault(v1::Fault { stage: *stage, problem: Some(problem.into()), fatal: *fatal })
             }
@@ -153,9 +167,9 @@ impl TryFrom<Up> for Says {
             Up::MissedStart(m) => Self::MissedStart { stage: m.stage },
             Up::LeaseDone(m) => Self::LeaseDone(m.into()),
             Up::Draining(m) => Self::Draining { stage: m.stage },
-            Up::Arrived(m) => {
-                Self::Arrived { stage: m.stage, degraded: m.degraded, fresh_place: m.fresh_place }
-            }
+            Up::Arrived(m) => Self::Arrived { stage: m.stage, degraded: m.degraded },
+            Up::Place(m) => Self::Place { space: m.space, fresh: m.fresh, puts_below: m.puts_below },
+            Up::Marked(m) => Self::Marked(m.into()),
             Up::Fault(m) => Self::Fault {
                 stage: m.stage,
                 problem: m.problem.ok_or(ConvertError("a problem"))?.into(),
@@ -172,7 +186,8 @@ pub fn directive_to_wire(directive: &Directive, plan_json: &[u8]) -> Down {
     match directive {
         Directive::Plan => Down::Plan(v1::Plan { json: plan_json.to_vec() }),
         Directive::Release { stage } => Down::Release(v1::Release { stage: *stage }),
-        Directive::Keep => Down::Keep(v1::Keep {}),
+        Directive::Keep { space } => Down::Keep(v1::Keep { space: *space }),
+        Directive::Mark(mark) => Down::Mark((*mark).into()),
         Directive::Stage { stage } => Down::Stage(v1::Stage { stage: *stage }),
         Directive::Arm { stage, round, at_ns, spin } => {
             Down::Arm(v1::Arm { stage: *stage, round: *round, at_ns: *at_ns, spin: *spin })
@@ -200,7 +215,8 @@ impl TryFrom<&Down> for Directive {
             Down::Welcome(_) | Down::Ack(_) | Down::Ping(_) => return Err(ConvertError("a directive")),
             Down::Plan(_) => Self::Plan,
             Down::Release(m) => Self::Release { stage: m.stage },
-            Down::Keep(_) => Self::Keep,
+            Down::Keep(m) => Self::Keep { space: m.space },
+            Down::Mark(m) => Self::Mark((*m).into()),
             Down::Stage(m) => Self::Stage { stage: m.stage },
             Down::Arm(m) => Self::Arm { stage: m.stage, round: m.round, at_ns: m.at_ns, spin: m.spin },
             Down::Commit(m) => Self::Commit { stage: m.stage, round: m.round },

@@ -50,11 +50,7 @@ fn pairs(
     let base = place.join("data");
     let uri = format!("file://{}", base.display());
     let dataset = |existing: &str| format!("{{{shape}, size: {{fixed: 4Ki}}, existing: {existing}}}");
-    let prepare = [
-        "{name: prepare, prepare: {concurrency: 4}}".to_owned(),
-        // The marker says that a data set is complete when something that uses it begins.
-        "{name: look, execute: {operationCount: 1, concurrency: 1, operations: [{op: Head}]}}".to_owned(),
-    ];
+    let prepare = ["{name: prepare, prepare: {concurrency: 4}}".to_owned()];
     lockstep.run(&manifest(&uri, &dataset("FillGaps"), &prepare), 1)?;
     let names = Names::below(&base)?;
     ensure!(names.len() == files, "{} files instead of {files}", names.len());

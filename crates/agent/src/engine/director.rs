@@ -6,9 +6,10 @@
 
 use super::Identity;
 use super::crew::Crew;
+use super::hands::Fence;
 use super::interface::{Command, EngineEvent, Progress};
 use super::job::{Job, JobSpec};
-use super::keeper::{Answer, Request};
+use super::keeper::{Answer, Found, Request};
 use super::stage::{Active, Step};
 use super::trouble::Trip;
 use crate::clock;
@@ -89,6 +90,8 @@ pub struct Parts {
     pub progress: Arc<Progress>,
     /// Requests of the keeper that stand in no part yet.
     pub sent: Arc<AtomicU64>,
+    /// Until when workers may issue I/O.
+    pub fence: Arc<Fence>,
 }
 
 /// See the module's text.
@@ -101,6 +104,7 @@ pub struct Director {
     pub(super) events: UnboundedSender<EngineEvent>,
     pub(super) progress: Arc<Progress>,
     pub(super) sent: Arc<AtomicU64>,
+    fence: Arc<Fence>,
     pub(super) active: Option<Active>,
     serial: u64,
     /// Last stage that ended here.
@@ -111,8 +115,6 @@ pub struct Director {
     drained: BTreeSet<u32>,
     /// Agents that live, and our position among them.
     split: (u32, u32),
-    /// Whether the marker says that the data set is complete.
-    marked_complete: bool,
     /// Findings of preflight, for the environment of parts.
     pub(super) environment: BTreeMap<String, String>,
     /// Whether the keeper was asked to give back everything.
@@ -123,7 +125,8 @@ impl Director {
     /// A director with nothing to do yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { plan, identity, settings, crew, requests, messages, events, progress, sent } = parts;
+        let Parts { plan, identity, settings, crew, requests, messages, events, progress, sent, fence } =
+            parts;
         let mut environment = crate::preflight::environment();
         environment.extend(settings);
         let split = (plan.replicas, identity.index);
@@ -136,13 +139,13 @@ impl Director {
             events,
             progress,
             sent,
+            fence,
             active: None,
             serial: 0,
             ended: None,
             early_leases: Vec::new(),
             drained: BTreeSet::new(),
             split,
-            marked_complete: false,
             environment,
             finishing: false,
         }
@@ -233,14 +236,16 @@ impl Director {
                 self.drained.insert(stage);
                 self.apply_drains();
             }
-            Command::Keep => {
+            Command::Keep { space: Some(other) } => self.ask(0, Request::Adopt(other)),
+            Command::Keep { space: None } => {
                 self.identity.keeper = true;
                 // Before preflight the place may be anybody's: then preflight looks at it first, and locks it.
                 let looked = self.active.as_ref().is_some_and(|active| active.step == Step::Closing);
-                if (looked || self.ended.is_some()) && super::keeper::writes(&self.plan) {
-                    self.ask(0, Request::Lock);
+                if (looked || self.ended.is_some()) && super::kept::writes(&self.plan) {
+                    self.ask(0, Request::TakeOver);
                 }
             }
+            Command::Mark(mark) => self.ask(0, Request::Mark(mark)),
             Command::Resplit { agents, position } => {
                 self.split = (agents, position);
                 if let Some(job) = self.active.as_ref().and_then(|active| active.job.as_ref()) {
@@ -297,34 +302,23 @@ impl Director {
             stage,
             split: self.split,
             lanes: self.crew.lanes(),
+            fence: Arc::clone(&self.fence),
             director: self.messages.clone(),
             events: self.events.clone(),
         };
         let job = Job::new(spec).map(Arc::new);
-        let prepared_before = self.plan.stages[..stage as usize]
-            .iter()
-            .any(|before| matches!(before.kind, StageKind::Prepare { .. }));
-        let wrote_before = prepared_before && self.plan.existing != Existing::Reuse;
-        let request = match &planned.kind {
-            _ if !self.keeps() => None,
-            StageKind::Preflight => None,
-            StageKind::Prepare { .. } => {
-                (self.plan.existing != Existing::Reuse).then_some(Request::MarkUnfinished)
-            }
-            // The barrier behind prepare has been passed, so every object is written.
-            StageKind::Execute(_) => (wrote_before && !self.marked_complete).then_some(Request::MarkComplete),
-            StageKind::Cleanup { .. } => Some(Request::MarkUnfinished),
+        let changes = match &planned.kind {
+            StageKind::Preflight | StageKind::Execute(_) => false,
+            StageKind::Prepare { .. } => self.plan.existing != Existing::Reuse,
+            StageKind::Cleanup { .. } => true,
         };
         self.progress.begin("getting ready", 0, clock::now_ns());
         self.active = Some(Active::new(self.serial, stage, job));
-        match request {
-            Some(request) => {
-                if matches!(planned.kind, StageKind::Prepare { .. } | StageKind::Cleanup { .. }) {
-                    self.ask(0, Request::Lock);
-                }
-                self.ask(self.serial, request);
-            }
-            None => self.muster(),
+        // Before the first object is written or deleted, the marker no longer says that they are all there.
+        if changes && self.keeps() {
+            self.ask(self.serial, Request::MarkUnfinished);
+        } else {
+            self.muster();
         }
     }
 
@@ -392,19 +386,23 @@ impl Director {
     }
 
     fn kept(&mut self, serial: u64, request: Request, answer: Answer) {
-        match request {
-            Request::MarkComplete => self.marked_complete = answer.is_ok(),
-            Request::MarkUnfinished | Request::Unmark => self.marked_complete = false,
-            _ => {}
+        let place = answer.as_ref().ok().and_then(|findings| findings.found);
+        if let Some(Found { space, fresh, puts_below }) = place {
+            let _ = self.events.send(EngineEvent::Place { space, fresh, puts_below });
+        }
+        if let (Request::Mark(mark), Ok(_)) = (request, &answer) {
+            let _ = self.events.send(EngineEvent::Marked(mark));
         }
         let current = self.active.as_ref().is_some_and(|active| active.serial == serial);
         if !current {
             if let Err(problem) = answer {
-                // A lock that is not ours any more ends what is under way, and between stages the run.
-                let fatal = request == Request::Lock;
-                if fatal && self.active.is_some() {
+                // A place that is another run's by now, or bears no word of what is put there, ends what is under way;
+                // the own place also between stages.
+                let grave = matches!(request, Request::TakeOver | Request::Adopt(_) | Request::Mark(_));
+                if grave && self.active.is_some() {
                     return self.fail(problem);
                 }
+                let fatal = request == Request::TakeOver;
                 let stage = self.active.as_ref().map(|active| active.stage).or(self.ended).unwrap_or(0);
                 let _ = self.events.send(EngineEvent::Fault { stage, problem, fatal });
             }
@@ -412,11 +410,11 @@ impl Director {
         }
         match request {
             Request::Preflight { .. } => self.checked(answer),
-            Request::MarkComplete | Request::MarkUnfinished => match answer {
+            Request::MarkUnfinished => match answer {
                 Ok(_) => self.muster(),
                 Err(problem) => self.fail(problem),
             },
-            Request::Lock | Request::Unlock => {}
+            Request::TakeOver | Request::Adopt(_) | Request::Unlock | Request::Mark(_) => {}
             Request::Sync | Request::Unmark => {
                 if let Err(problem) = answer {
                     self.fail(problem);

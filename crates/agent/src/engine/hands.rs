@@ -41,6 +41,35 @@ impl Stop {
     }
 }
 
+/// Until when workers may issue I/O, agent's clock. The control thread moves it on as long as it runs and the
+/// coordinator answers; workers compare it with a reading of the clock that they take anyway.
+///
+/// Architecture invariant: a process that was stopped, or whose coordinator was silent for too long, issues no I/O
+/// before its control thread has read what its sockets hold. Another attempt may have its index by then.
+#[derive(Debug)]
+pub struct Fence(AtomicU64);
+
+impl Default for Fence {
+    /// Open for ever: for engines that nobody controls.
+    fn default() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl Fence {
+    /// Moves the end of the permission.
+    pub fn set(&self, until_ns: u64) {
+        self.0.store(until_ns, Ordering::Release);
+    }
+
+    /// Whether I/O may begin at `now_ns`.
+    #[inline]
+    #[must_use]
+    pub fn is_open(&self, now_ns: u64) -> bool {
+        now_ns <= self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What one worker is at. Written by the worker only; 128 bytes apart so that two workers share no cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]

@@ -5,13 +5,9 @@ use lockstep_core::lease::{Lease, LeaseDone};
 use lockstep_core::problem::Problem;
 use lockstep_core::results::part::StagePart;
 use lockstep_core::results::recorder::Interval;
+use lockstep_core::run::message::Mark;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Finding of the `place` check where nothing is there yet.
-pub const PLACE_MISSING: &str = "missing; will be created, and removed again by cleanup";
-/// Finding of the `place` check where it exists and holds nothing.
-pub const PLACE_EMPTY: &str = "empty";
 
 /// What the session tells the engine.
 #[derive(Clone, Debug)]
@@ -42,8 +38,13 @@ pub enum Command {
         /// Index of the stage.
         stage: u32,
     },
-    /// This agent keeps the lock and the marker from now on.
-    Keep,
+    /// This agent keeps the lock and the marker of a place from now on. Answered by [`EngineEvent::Place`] or a fault.
+    Keep {
+        /// The shared place, or that of another agent, which is gone for good.
+        space: Option<u32>,
+    },
+    /// Write this into a marker; answered by [`EngineEvent::Marked`] or a fault.
+    Mark(Mark),
     /// The rate of the whole cluster is split over this many agents now, and this is our number among them.
     Resplit {
         /// Agents that live.
@@ -92,6 +93,17 @@ pub enum EngineEvent {
         /// What was measured.
         part: Box<StagePart>,
     },
+    /// What was found at a place that this agent keeps; of its own, or the shared one, before the end of preflight.
+    Place {
+        /// Whose place.
+        space: Option<u32>,
+        /// It held nothing.
+        fresh: bool,
+        /// Below which index puts of earlier runs may lie; 0 where there are none.
+        puts_below: u64,
+    },
+    /// The marker says this now.
+    Marked(Mark),
     /// Every part of the stage, or of the chain that it began, was handed in; nothing is under way any more.
     Idle,
     /// Something that a person must know. A fatal one ends the stage on this agent (a part follows).

@@ -6,7 +6,7 @@
 
 use super::director::Message;
 use super::gate::Gate;
-use super::hands::{Hands, Slot, Stop};
+use super::hands::{Fence, Hands, Slot, Stop};
 use super::interface::EngineEvent;
 use super::queue::{Cut, Queue};
 use super::trouble::{Trip, Trouble};
@@ -150,6 +150,8 @@ pub struct Job {
     pub gate: Gate,
     /// Whether to stop.
     pub stop: Arc<Stop>,
+    /// Until when to issue I/O.
+    pub fence: Arc<Fence>,
     /// The workers.
     pub seats: Vec<Arc<Seat>>,
     /// Leases of indexes (prepare, cleanup).
@@ -207,6 +209,8 @@ pub struct JobSpec {
     pub split: (u32, u32),
     /// Runtimes; 1 for plain threads.
     pub lanes: usize,
+    /// Until when to issue I/O.
+    pub fence: Arc<Fence>,
     /// To the director.
     pub director: Sender<Message>,
     /// To the session.
@@ -217,7 +221,7 @@ impl Job {
     /// The job of a stage and of those that it flows into; `None` for preflight, which has no workers.
     #[must_use]
     pub fn new(spec: JobSpec) -> Option<Self> {
-        let JobSpec { serial, plan, agent, stage, split, lanes, director, events } = spec;
+        let JobSpec { serial, plan, agent, stage, split, lanes, fence, director, events } = spec;
         let (work, workers) = match &plan.stages.get(stage as usize)?.kind {
             StageKind::Preflight => return None,
             StageKind::Prepare { concurrency } => (Work::Prepare, *concurrency),
@@ -255,6 +259,7 @@ impl Job {
             gate: Gate::default(),
             seats: seats.collect(),
             stop,
+            fence,
             indexes: queue(BLOCK_MOST.max(align), align),
             puts: queue(SMALL_BLOCK_MOST, 1),
             operations: (0..segments).map(|_| queue(SMALL_BLOCK_MOST, 1)).collect(),
@@ -312,7 +317,8 @@ impl Job {
                     let arrivals = Arrivals::new(rate.arrival, split_rate(mine, lanes, lane), own, ordinal);
                     let arrivals = match rate.arrival {
                         lockstep_core::plan::Arrival::Deterministic => {
-                            arrivals.starting_at(stagger_ns(whole, ordinal))
+                            // Every agent begins at the common start; within it, runtimes take turns.
+                            arrivals.starting_at(stagger_ns(mine, u64::from(lane)))
                         }
                         _ => arrivals,
                     };

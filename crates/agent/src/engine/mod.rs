@@ -19,6 +19,7 @@ pub mod hands;
 pub mod interface;
 mod job;
 mod keeper;
+mod kept;
 mod leased;
 mod parts;
 mod queue;
@@ -32,8 +33,9 @@ use crate::target::mem::MemBackend;
 use crate::target::null::NullBackend;
 use crate::target::s3::S3Backend;
 use director::{Director, Message};
+use hands::Fence;
 use interface::{Command, EngineEvent, Progress};
-use lockstep_core::plan::{PLAN_FORMAT, Plan, Scheme};
+use lockstep_core::plan::{PLAN_FORMAT, Plan, Scheme, Sharing};
 use lockstep_core::problem::{Problem, exit};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,6 +67,8 @@ pub struct EngineHandle {
     commands: Sender<Message>,
     /// What the agent is doing right now.
     pub progress: Arc<Progress>,
+    /// Until when it may issue I/O.
+    pub fence: Arc<Fence>,
 }
 
 impl EngineHandle {
@@ -101,7 +105,7 @@ impl Engine {
         }
         match plan.target.scheme {
             Scheme::File => {
-                let backend = FileBackend::new(&plan, identity.index);
+                let backend = FileBackend::new(&plan);
                 start_with(backend, plan, identity, events)
             }
             Scheme::Mem => start_with(MemBackend::new(&plan.target)?, plan, identity, events),
@@ -140,10 +144,12 @@ fn launch<B: Backend>(
     let (requests, inbox) = channel();
     let sent = Arc::default();
     let failed = |error: std::io::Error| Problem::new("the agent cannot start its engine", error.to_string());
-    keeper::start(Arc::clone(&backend), Arc::clone(&plan), inbox, commands.clone(), Arc::clone(&sent))
+    let home = (plan.sharing == Sharing::PerAgent).then_some(identity.index);
+    let (to_director, counted) = (commands.clone(), Arc::clone(&sent));
+    keeper::start(Arc::clone(&backend), Arc::clone(&plan), home, inbox, to_director, counted)
         .map_err(failed)?;
     let crew = crew::crew(backend, identity.cores.clone());
-    let progress = Arc::new(Progress::default());
+    let (progress, fence) = (Arc::new(Progress::default()), Arc::new(Fence::default()));
     let director = Director::new(director::Parts {
         plan,
         identity,
@@ -154,10 +160,11 @@ fn launch<B: Backend>(
         events,
         progress: Arc::clone(&progress),
         sent,
+        fence: Arc::clone(&fence),
     });
     std::thread::Builder::new()
         .name("director".into())
         .spawn(move || director.run(&messages))
         .map_err(failed)?;
-    Ok(EngineHandle { commands, progress })
+    Ok(EngineHandle { commands, progress, fence })
 }

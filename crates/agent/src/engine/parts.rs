@@ -8,6 +8,7 @@ use super::job::{FailureSample, Job};
 use super::stage::{Active, StageState};
 use crate::cpu::{self, Usage};
 use lockstep_core::problem::Problem;
+use lockstep_core::results::ledger::numbered;
 use lockstep_core::results::part::{ClientUse, Lateness, PartState, Pause, StagePart};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -108,7 +109,7 @@ fn account(part: &mut StagePart, active: &Active, job: &Job) {
         part.add_problem(Problem::new(what, failure.detail.clone()).class(failure.class));
     }
     let ledger = job.indexes.ledger();
-    part.ranges_done = ledger.done.ranges().to_vec();
+    part.ranges_done = numbered(&ledger.done, job.plan.dataset.len());
     part.created = ledger.changed;
     part.existed = ledger.unchanged;
 }

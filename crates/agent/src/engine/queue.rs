@@ -8,7 +8,7 @@
 use crate::clock;
 use lockstep_core::lease::{Lease, LeaseDone};
 use lockstep_core::ranges::RangeSet;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -36,6 +36,17 @@ pub struct BlockDone {
     pub unchanged: u64,
     /// Bytes written.
     pub bytes: u64,
+}
+
+/// Everything that was given back, of all leases.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// Indexes that are done, by key space.
+    pub done: BTreeMap<Option<u32>, RangeSet>,
+    /// Objects written or deleted.
+    pub changed: u64,
+    /// Objects that already were as they should be.
+    pub unchanged: u64,
 }
 
 impl BlockDone {
@@ -106,8 +117,7 @@ impl Open {
 #[derive(Debug, Default)]
 struct State {
     leases: VecDeque<Open>,
-    /// Everything that was given back, of all leases.
-    ledger: BlockDone,
+    ledger: Ledger,
     drained: bool,
     closed: bool,
 }
@@ -191,7 +201,10 @@ impl Queue {
         open.out.retain(|out| *out != (block.start, block.end));
         open.done.add(done);
         let through = open.next >= open.lease.end && open.out.is_empty();
-        state.ledger.add(done);
+        let ledger = &mut state.ledger;
+        ledger.done.entry(block.space).or_default().extend(&done.done);
+        ledger.changed += done.changed;
+        ledger.unchanged += done.unchanged;
         through.then(|| state.leases.remove(position)).flatten().map(|open| open.report(clock::now_ns()))
     }
 
@@ -215,7 +228,7 @@ impl Queue {
 
     /// Everything that was given back so far, of all leases.
     #[must_use]
-    pub fn ledger(&self) -> BlockDone {
+    pub fn ledger(&self) -> Ledger {
         self.lock().ledger.clone()
     }
 

@@ -406,9 +406,9 @@ impl Director {
     pub(super) fn checked(&mut self, answer: Answer) {
         match answer {
             Err(problem) => self.fail(problem),
-            Ok(checks) => {
+            Ok(findings) => {
                 let mut fatal = Vec::new();
-                for check in checks {
+                for check in findings.checks {
                     let mut finding = check.finding;
                     if let Some(problem) = check.problem {
                         finding = format!("FAILED: {finding}");

@@ -18,6 +18,9 @@ use lockstep_core::results::cell::Sample;
 use lockstep_core::results::recorder::{LoopKind, Recorder, StageWindow};
 use std::sync::atomic::Ordering;
 
+/// How often a worker that may issue no I/O looks again, nanoseconds.
+const FENCE_NS: u64 = 10_000_000;
+
 /// One operation, as a worker is about to do it.
 #[derive(Clone, Copy, Debug)]
 pub struct Operation {
@@ -132,11 +135,17 @@ impl<T: Target, M: Fn(&Space) -> Result<T, Problem>> Bench<'_, T, M> {
     pub async fn perform(&mut self, operation: Operation) -> Ended {
         let Operation { op, index, size, intended_ns, missing_is_fine } = operation;
         self.space.name(index, &mut self.name);
+        let mut start_ns = clock::now_ns();
+        if !self.job.fence.is_open(start_ns) {
+            match self.wait_at_fence().await {
+                Some(now_ns) => start_ns = now_ns,
+                None => return Ended::Stopped,
+            }
+        }
         let slot = &*self.seat.hands.slot;
         slot.index.store(index, Ordering::Relaxed);
         slot.op.store(op.index() as u8 + 1, Ordering::Relaxed);
         let object = Object { index, name: &self.name, size };
-        let start_ns = clock::now_ns();
         if slot.first_ns.load(Ordering::Relaxed) == 0 {
             slot.first_ns.store(start_ns, Ordering::Relaxed);
         }
@@ -188,6 +197,21 @@ impl<T: Target, M: Fn(&Space) -> Result<T, Problem>> Bench<'_, T, M> {
         }
         self.job.note_failure(op, &self.name, failure);
         Ended::Badly
+    }
+
+    /// Waits until I/O may be issued again, and returns the time; `None` when told to stop.
+    #[cold]
+    async fn wait_at_fence(&mut self) -> Option<u64> {
+        loop {
+            let now_ns = clock::now_ns();
+            if self.stopped() {
+                return None;
+            }
+            if self.job.fence.is_open(now_ns) {
+                return Some(now_ns);
+            }
+            self.target.wait_until(now_ns + FENCE_NS).await;
+        }
     }
 
     #[inline]

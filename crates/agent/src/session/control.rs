@@ -65,8 +65,9 @@ struct Control {
     answered_ns: u64,
     /// When anything of the coordinator was read last.
     heard_ns: u64,
-    /// After a stop of this process: not before its sockets were read is anybody judged.
-    judge_from_ns: u64,
+    /// When this process went on after it was stopped; 0 is never. Until its sockets are read, nothing is issued and
+    /// nobody is judged.
+    resumed_ns: u64,
     network: NetworkHealth,
     sessions: u64,
     orphaned_ns: Option<u64>,
@@ -92,7 +93,7 @@ impl Control {
             unanswered: VecDeque::new(),
             answered_ns: now_ns(),
             heard_ns: now_ns(),
-            judge_from_ns: 0,
+            resumed_ns: 0,
             network: NetworkHealth::default(),
             sessions: 0,
             orphaned_ns: None,
@@ -314,9 +315,15 @@ impl Control {
         let gap_ns = now_ns.saturating_sub(before_ns);
         if gap_ns > JUMP_NS {
             tracing::warn!(seconds = gap_ns as f64 / 1e9, "this process was stopped");
-            self.judge_from_ns = now_ns + SETTLE_NS;
+            self.resumed_ns = now_ns;
             self.session.on_pause(before_ns, now_ns);
         }
+    }
+
+    /// Whether this process has been stopped and does not know yet what happened meanwhile. The answer to a beat that
+    /// was sent since comes behind everything that its sockets held.
+    fn is_settling(&self, now_ns: u64) -> bool {
+        self.answered_ns < self.resumed_ns && now_ns < self.resumed_ns + SETTLE_NS
     }
 
     fn on_tick(&mut self, now_ns: u64) -> Option<Ended> {
@@ -325,9 +332,14 @@ impl Control {
         let grace_ns = self.session.plan().map_or(ORPHAN_DEFAULT_NS, |plan| {
             plan.failure.orphan_grace.as_nanos().min(u128::from(u64::MAX)) as u64
         });
-        let silent_ns = now_ns.saturating_sub(self.answered_ns);
-        if self.orphaned_ns.is_none() && silent_ns > grace_ns && now_ns >= self.judge_from_ns {
+        let orphan_ns = self.answered_ns.saturating_add(grace_ns);
+        let settling = self.is_settling(now_ns);
+        if self.orphaned_ns.is_none() && now_ns > orphan_ns && !settling {
             self.become_orphan("the coordinator was silent for orphanGrace");
+        }
+        if let Some(engine) = &self.engine {
+            // Not longer than this thread is known to run: one that is stopped takes the workers with it.
+            engine.fence.set(if settling { 0 } else { orphan_ns.min(now_ns + JUMP_NS) });
         }
         let since_ns = self.orphaned_ns?;
         let stopped = !self.session.is_active() || now_ns.saturating_sub(since_ns) > ORPHAN_STOP_NS;

@@ -8,7 +8,7 @@
 //!
 //! Pure: time is an argument, effects are returned. It deliberately knows no sockets and no threads.
 
-use crate::engine::interface::{Command, EngineEvent, PLACE_EMPTY, PLACE_MISSING};
+use crate::engine::interface::{Command, EngineEvent};
 use lockstep_core::plan::Plan;
 use lockstep_core::problem::{Problem, exit};
 use lockstep_core::results::part::{NetworkHealth, Pause, StagePart};
@@ -47,7 +47,6 @@ pub struct Session {
     aborting: bool,
     leaving: bool,
     parts: Vec<StagePart>,
-    fresh_place: bool,
     degraded: Vec<String>,
     pauses: Vec<Pause>,
 }
@@ -117,7 +116,8 @@ impl Session {
                 self.take_up(stage);
                 vec![Effect::Tell(Command::Begin { stage, at_ns: now_ns, spin: false })]
             }
-            Directive::Keep => vec![Effect::Tell(Command::Keep)],
+            Directive::Keep { space } => vec![Effect::Tell(Command::Keep { space })],
+            Directive::Mark(mark) => vec![Effect::Tell(Command::Mark(mark))],
             Directive::Stage { stage } => {
                 self.take_up(stage);
                 vec![Effect::Tell(Command::Stage { stage })]
@@ -218,8 +218,6 @@ impl Session {
                 vec![Effect::Say(Says::Fault { stage, problem, fatal })]
             }
             EngineEvent::StageEnded { mut part, .. } => {
-                let place = part.environment.get("check.place").map(String::as_str);
-                self.fresh_place |= matches!(place, Some(PLACE_MISSING | PLACE_EMPTY));
                 part.network = network.clone();
                 for pause in &self.pauses {
                     let since_start = |at_ns: u64| at_ns.saturating_sub(part.planned_start_ns);
@@ -232,6 +230,10 @@ impl Session {
                 self.parts.push(*part);
                 Vec::new()
             }
+            EngineEvent::Place { space, fresh, puts_below } => {
+                vec![Effect::Say(Says::Place { space, fresh, puts_below })]
+            }
+            EngineEvent::Marked(mark) => vec![Effect::Say(Says::Marked(mark))],
             // Also said when an abort found nothing to stop.
             EngineEvent::Idle if !self.active => Vec::new(),
             EngineEvent::Idle => {
@@ -262,7 +264,7 @@ impl Session {
             return self.stopped();
         }
         let degraded = std::mem::take(&mut self.degraded);
-        vec![Effect::Say(Says::Arrived { stage: self.last, degraded, fresh_place: self.fresh_place })]
+        vec![Effect::Say(Says::Arrived { stage: self.last, degraded })]
     }
 
     /// This process did not run from `from_ns` to `to_ns`, agent's monotonic clock.

@@ -80,11 +80,12 @@ pub trait Backend: Send + Sync + 'static {
     /// Whatever keeps it from being made, for people.
     fn target(&self, lane: &Self::Lane, assignment: Assignment) -> Result<Self::Target, Problem>;
 
-    /// Makes the place. Called on the keeper's thread, within its runtime.
+    /// Makes the place of a key space: an agent's own, or the shared one. Called on the keeper's thread, within its
+    /// runtime.
     ///
     /// # Errors
     /// Whatever keeps it from being made, for people.
-    fn place(&self) -> Result<Self::Place, Problem>;
+    fn place(&self, space: Option<u32>) -> Result<Self::Place, Problem>;
 }
 
 /// The options of a target.

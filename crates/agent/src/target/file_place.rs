@@ -12,7 +12,7 @@ use super::place::{Check, Found, Locked, Place};
 use lockstep_core::dataset::marker::{MARKER_NAME, Marker};
 use lockstep_core::dataset::names::write_agent_prefix;
 use lockstep_core::op::ErrorClass;
-use lockstep_core::plan::{PageCache, Plan, Sharing};
+use lockstep_core::plan::{PageCache, Plan};
 use lockstep_core::problem::{Problem, exit};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -35,22 +35,15 @@ const NAMES_TOLD: usize = 5;
 pub struct FileBackend {
     base: PathBuf,
     page_cache: PageCache,
-    place: PathBuf,
     needs: Needs,
 }
 
 impl FileBackend {
-    /// A backend for agent `index` of the plan.
+    /// A backend for the target of a plan.
     #[must_use]
-    pub fn new(plan: &Plan, index: u32) -> Self {
+    pub fn new(plan: &Plan) -> Self {
         let base = PathBuf::from(&plan.target.path);
-        let mut place = base.clone();
-        if plan.sharing == Sharing::PerAgent {
-            let mut prefix = String::new();
-            write_agent_prefix(index, &mut prefix);
-            place.push(prefix.trim_end_matches('/'));
-        }
-        Self { base, page_cache: plan.target.page_cache, place, needs: Needs::of(plan) }
+        Self { base, page_cache: plan.target.page_cache, needs: Needs::of(plan) }
     }
 }
 
@@ -68,8 +61,14 @@ impl Backend for FileBackend {
         Ok(FileTarget::new(self.base.clone(), self.page_cache, assignment))
     }
 
-    fn place(&self) -> Result<FilePlace, Problem> {
-        Ok(FilePlace::new(self.base.clone(), self.place.clone(), self.needs))
+    fn place(&self, space: Option<u32>) -> Result<FilePlace, Problem> {
+        let mut path = self.base.clone();
+        if let Some(agent) = space {
+            let mut prefix = String::new();
+            write_agent_prefix(agent, &mut prefix);
+            path.push(prefix.trim_end_matches('/'));
+        }
+        Ok(FilePlace::new(self.base.clone(), path, self.needs))
     }
 }
 

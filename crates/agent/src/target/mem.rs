@@ -72,7 +72,7 @@ impl Backend for MemBackend {
         Ok(MemTarget { latency: self.latency, map: Arc::clone(&self.map), seed, hands: assignment.hands })
     }
 
-    fn place(&self) -> Result<ProcessPlace, Problem> {
+    fn place(&self, _: Option<u32>) -> Result<ProcessPlace, Problem> {
         Ok(ProcessPlace::new(true))
     }
 }

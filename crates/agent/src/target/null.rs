@@ -41,7 +41,7 @@ impl Backend for NullBackend {
         Ok(NullTarget { latency: self.latency, hands: assignment.hands, filling: assignment.role })
     }
 
-    fn place(&self) -> Result<ProcessPlace, Problem> {
+    fn place(&self, _: Option<u32>) -> Result<ProcessPlace, Problem> {
         Ok(ProcessPlace::new(false))
     }
 }

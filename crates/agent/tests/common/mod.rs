@@ -16,6 +16,7 @@ use lockstep_core::plan::*;
 use lockstep_core::problem::Problem;
 use lockstep_core::results::part::StagePart;
 use lockstep_core::results::recorder::Interval;
+use lockstep_core::run::message::Mark;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -118,6 +119,8 @@ pub struct Seen {
     pub leases: Vec<LeaseDone>,
     pub intervals: Vec<Interval>,
     pub released_ns: Option<u64>,
+    /// What was found at the place, if it was looked at.
+    pub puts_below: Option<u64>,
 }
 
 impl Seen {
@@ -222,7 +225,11 @@ impl Driver {
                 EngineEvent::LeaseDone(done) => seen.leases.push(done),
                 EngineEvent::Interval { interval, .. } => seen.intervals.push(interval),
                 EngineEvent::Released { released_ns, .. } => seen.released_ns = Some(released_ns),
-                EngineEvent::Staged { .. } | EngineEvent::Idle | EngineEvent::Finished => {}
+                EngineEvent::Place { puts_below, .. } => seen.puts_below = Some(puts_below),
+                EngineEvent::Staged { .. }
+                | EngineEvent::Marked(_)
+                | EngineEvent::Idle
+                | EngineEvent::Finished => {}
             }
         }
     }
@@ -240,6 +247,18 @@ impl Driver {
         self.handle.send(Command::Drain { stage: 1 });
         self.stage_and_begin(1);
         self.until_ended(1)
+    }
+
+    /// Writes into the marker, and waits until it stands there.
+    pub fn mark(&mut self, mark: Mark) {
+        self.handle.send(Command::Mark(mark));
+        loop {
+            match self.next() {
+                EngineEvent::Marked(marked) => return assert_eq!(marked, mark),
+                EngineEvent::Fault { problem, .. } => panic!("{problem}"),
+                _ => {}
+            }
+        }
     }
 
     pub fn execute(&mut self, stage: u32) -> Seen {

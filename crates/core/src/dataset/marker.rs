@@ -34,6 +34,10 @@ pub struct Marker {
     pub run_uid: String,
     /// Indexes that are known to be written, of all agents together.
     pub ranges_done: RangeSet,
+    /// Below which index puts of execute stages may lie, beyond the data set: cleanup looks there too. 0 where there
+    /// are none. Written before any of them is put, and exactly when a run ends as it should.
+    #[serde(default)]
+    pub puts_below: u64,
 }
 
 /// Why a document is no marker.
@@ -91,6 +95,7 @@ impl Marker {
             sharing,
             run_uid: run_uid.to_owned(),
             ranges_done: RangeSet::default(),
+            puts_below: 0,
         }
     }
 

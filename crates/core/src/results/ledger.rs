@@ -17,7 +17,7 @@ pub struct DatasetLedger {
     pub planned: u64,
     /// Objects of all ranges that are done.
     pub done: u64,
-    /// These ranges, half-open, disjoint and in order.
+    /// These ranges, half-open, disjoint and in order; numbers as [`numbered`] gives them.
     pub done_ranges: Vec<(u64, u64)>,
     /// Objects that were created.
     pub created: u64,
@@ -45,6 +45,20 @@ impl DatasetLedger {
         ledger.done_ranges = done.ranges().to_vec();
         ledger
     }
+}
+
+/// Ranges of several key spaces in one row of numbers: object *i* of agent *a*'s own space is number *a* × `len` + *i*,
+/// where `len` is the size of one space.
+#[must_use]
+pub fn numbered(done: &BTreeMap<Option<u32>, RangeSet>, len: u64) -> Vec<(u64, u64)> {
+    let mut numbers = RangeSet::default();
+    for (space, set) in done {
+        let first = u64::from(space.unwrap_or(0)).saturating_mul(len);
+        for &(start, end) in set.ranges() {
+            numbers.insert(first.saturating_add(start), first.saturating_add(end));
+        }
+    }
+    numbers.ranges().to_vec()
 }
 
 /// Which operations of one attempt are accounted for, over all stages.

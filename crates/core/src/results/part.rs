@@ -216,7 +216,7 @@ pub struct StagePart {
     pub endpoints: Vec<EndpointRow>,
     /// Requests that serve no operation: markers, locks, listings, probes.
     pub other_requests: u64,
-    /// Half-open ranges of indexes that are done (prepare, cleanup).
+    /// Half-open ranges of what is done (prepare, cleanup); numbers as [`super::ledger::numbered`] gives them.
     #[serde(deserialize_with = "bounded_list::<_, _, MAX_RANGES>")]
     pub ranges_done: Vec<(u64, u64)>,
     /// Objects that it created (prepare).

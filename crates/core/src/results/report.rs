@@ -78,6 +78,9 @@ pub struct RunFacts {
 pub struct TimelineEvent {
     /// When, milliseconds since the run's start.
     pub at_ms: u64,
+    /// Since when, where it ends something that lasted (a pause, a disconnection, a stall): the interval's other end.
+    #[serde(default)]
+    pub since_ms: Option<u64>,
     /// To which agent; `None` is the run.
     pub agent: Option<u32>,
     /// What.
@@ -296,6 +299,7 @@ mod tests {
     #[test]
     fn the_document_does_not_depend_on_the_order_in_which_parts_came() {
         let event = |at_ms, what: &str| TimelineEvent {
+            since_ms: None,
             at_ms,
             agent: None,
             what: what.to_owned(),

@@ -161,6 +161,8 @@ impl Run {
             }
         }
         self.phase = Phase::Finishing { since_ns: now_ns };
+        // Before they are told to end.
+        self.ask_for_marks();
         for index in 0..self.plan.replicas {
             let seat = &mut self.seats[index as usize];
             seat.replace_at_ns = None;

@@ -20,9 +20,10 @@ impl Run {
                 Phase::Over => false,
             };
             if !changed {
-                return;
+                break;
             }
         }
+        self.ask_for_marks();
     }
 
     fn replace_seats(&mut self, now_ns: u64) {
@@ -63,7 +64,7 @@ impl Run {
         };
         self.keeper = able(true).or_else(|| able(false)).map(|seat| (seat.index, seat.attempt));
         if let Some((index, _)) = self.keeper {
-            self.send(index, Directive::Keep);
+            self.send(index, Directive::Keep { space: None });
         }
     }
 

@@ -113,9 +113,18 @@ pub enum Says {
         stage: u32,
         /// What happened in it that makes the run `Degraded`, e.g. a pause of the process.
         degraded: Vec<String>,
-        /// After preflight: the place held nothing before this run.
-        fresh_place: bool,
     },
+    /// What was found at a place that this agent keeps.
+    Place {
+        /// Whose place: an agent's own key space, or the shared one.
+        space: Option<u32>,
+        /// It held nothing.
+        fresh: bool,
+        /// Below which index puts of earlier runs may lie; 0 where there are none.
+        puts_below: u64,
+    },
+    /// The marker of a place that this agent keeps says this now, durably.
+    Marked(Mark),
     /// Something that a person must know; a fatal one fails the stage.
     Fault {
         /// Index of the stage.
@@ -127,6 +136,17 @@ pub enum Says {
     },
     /// After an abort: no I/O is issued any more, and what was measured is persisted.
     Stopped,
+}
+
+/// What the marker of a place says for this run, beside whose and which data set it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Which place: an agent's own key space, or the shared one.
+    pub space: Option<u32>,
+    /// Every object of the data set is written. `false`: as it was found.
+    pub prepared: bool,
+    /// Below which index puts of this run may lie, beyond the data set; 0 where there are none.
+    pub puts_below: u64,
 }
 
 /// A heartbeat.
@@ -154,8 +174,13 @@ pub enum Directive {
         /// Index of the stage.
         stage: u32,
     },
-    /// You keep the lock and the marker of the place.
-    Keep,
+    /// You keep the lock and the marker of a place.
+    Keep {
+        /// The shared one, or that of an agent that is gone for good. Its own each agent keeps unasked.
+        space: Option<u32>,
+    },
+    /// Write this into the marker of a place that you keep.
+    Mark(Mark),
     /// Get ready to begin the stage at an instant.
     Stage {
         /// Index of the stage.
@@ -281,6 +306,8 @@ pub enum Action {
 pub struct Told {
     /// Coordinator's monotonic clock, nanoseconds.
     pub at_ns: u64,
+    /// Since when, where it ends something that lasted: a pause, a disconnection, a stall.
+    pub since_ns: Option<u64>,
     /// Index and attempt of the agent, where it is about one.
     pub agent: Option<(u32, u32)>,
     /// What happened, as one closed word: a state, or `Armed`, `Committed`, `StageOver`, ….

@@ -26,6 +26,7 @@ mod ending;
 mod flow;
 mod judge;
 mod loss;
+mod marks;
 pub mod message;
 pub mod pool;
 mod says;
@@ -66,7 +67,10 @@ pub struct Run {
     next_lease: u64,
     /// Index and attempt of the agent that keeps the lock and the marker of the place.
     keeper: Option<(u32, u32)>,
-    fresh_place: bool,
+    /// What is known of each place, by key space.
+    places: BTreeMap<Option<u32>, marks::PlaceFacts>,
+    /// Who keeps the places of agents that are gone for good, by their index.
+    adopters: BTreeMap<u32, pool::Holder>,
     delayed: bool,
     deadline_passed: bool,
     stop: Option<Stop>,
@@ -196,7 +200,8 @@ impl Run {
             puts,
             next_lease: 0,
             keeper: None,
-            fresh_place: false,
+            places: BTreeMap::new(),
+            adopters: BTreeMap::new(),
             delayed: false,
             deadline_passed: false,
             stop: None,
@@ -276,7 +281,8 @@ impl Run {
         }
         let seconds = gap_ns as f64 / 1e9;
         self.degrade(format!("the coordinator was stopped for {seconds:.1} s"));
-        self.tell(now_ns, None, "Paused", format!("the coordinator was stopped for {seconds:.1} s"), true);
+        let reason = format!("the coordinator was stopped for {seconds:.1} s");
+        self.tell_since(now_ns, Some(now_ns.saturating_sub(gap_ns)), None, "Paused", reason, true);
     }
 
     /// Whether this attempt takes part. One that does not must get no acknowledgement of its heartbeats: it counts its
@@ -291,6 +297,13 @@ impl Run {
     #[must_use]
     pub fn finished_by(&self, stage: u32, holder: pool::Holder) -> Option<&pool::Finished> {
         self.pools.get(&stage)?.finished_by(holder)
+    }
+
+    /// When the agent at `index` was released into `stage`, coordinator's clock, nanoseconds.
+    #[must_use]
+    pub fn released_at(&self, stage: u32, index: u32) -> Option<u64> {
+        let releases = &self.stages.get(stage as usize)?.releases;
+        releases.iter().find(|(of, _)| *of == index).map(|(_, at_ns)| *at_ns)
     }
 
     fn seat_of(&mut self, index: u32, attempt: u32) -> Option<&mut Seat> {
@@ -314,12 +327,18 @@ impl Run {
             || matches!(to, AgentState::Lost(_) | AgentState::Failed | AgentState::LeftBehind);
         let agent = Some((index, seat.attempt));
         let what = to.name();
+        let since_ns = match seat.state {
+            AgentState::Disconnected { since_ns, .. } | AgentState::Stalled { since_ns, .. } => {
+                Some(since_ns)
+            }
+            _ => None,
+        };
         if seat.state.position() != to.position() {
             seat.progress_ns = now_ns;
         }
         seat.state = to;
         seat.since_ns = now_ns;
-        self.tell(now_ns, agent, what, reason.to_owned(), notable);
+        self.tell_since(now_ns, since_ns, agent, what, reason.to_owned(), notable);
         true
     }
 
@@ -359,7 +378,20 @@ impl Run {
         reason: String,
         notable: bool,
     ) {
-        let told = Told { at_ns, agent, what, reason, notable };
+        self.tell_since(at_ns, None, agent, what, reason, notable);
+    }
+
+    /// Tells of something that lasted from `since_ns` until now.
+    fn tell_since(
+        &mut self,
+        at_ns: u64,
+        since_ns: Option<u64>,
+        agent: Option<(u32, u32)>,
+        what: &'static str,
+        reason: String,
+        notable: bool,
+    ) {
+        let told = Told { at_ns, since_ns, agent, what, reason, notable };
         if self.timeline.len() < TIMELINE_MAX {
             self.timeline.push(told.clone());
         }

@@ -21,8 +21,8 @@ pub type Holder = (u32, u32);
 /// What one holder said of the leases that it finished.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finished {
-    /// Objects that are done.
-    pub done: RangeSet,
+    /// Objects that are done, by key space.
+    pub done: BTreeMap<Option<u32>, RangeSet>,
     /// Objects that it wrote or deleted.
     pub changed: u64,
     /// Objects that already were as they should be.
@@ -39,6 +39,8 @@ pub struct Pool {
     given: BTreeMap<Option<u32>, RangeSet>,
     finished: BTreeMap<Holder, Finished>,
     next_size: BTreeMap<u32, u64>,
+    /// Put ranges are given out only below these bounds, which the places' markers bear.
+    allowed: BTreeMap<Option<u32>, u64>,
     first_size: u64,
     align: u64,
     total: u64,
@@ -67,6 +69,7 @@ impl Pool {
             given: BTreeMap::new(),
             finished: BTreeMap::new(),
             next_size: BTreeMap::new(),
+            allowed: BTreeMap::new(),
             first_size: first_size.max(1),
             align: align.max(1),
             total,
@@ -109,10 +112,59 @@ impl Pool {
         self.finished.get(&holder)
     }
 
+    /// Whether something of `space` is left to be given out.
+    #[must_use]
+    pub fn has_free(&self, space: Option<u32>) -> bool {
+        self.free.get(&space).is_some_and(|free| !free.is_empty())
+    }
+
     /// Whether nothing is free and nothing is open.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.open.is_empty() && self.free.values().all(RangeSet::is_empty)
+    }
+
+    /// The marker of a place bears this bound now: puts of `space` may use what lies below it.
+    pub fn allow(&mut self, space: Option<u32>, below: u64) {
+        let allowed = self.allowed.entry(space).or_default();
+        *allowed = below.max(*allowed);
+    }
+
+    /// Whether there is something in `space` that puts may use.
+    #[must_use]
+    pub fn is_allowed(&self, space: Option<u32>) -> bool {
+        self.free.get(&space).is_some_and(|free| self.room(space, free) > 0)
+    }
+
+    /// How much of the first free range of `space` may be given out.
+    fn room(&self, space: Option<u32>, free: &RangeSet) -> u64 {
+        let Some(&(start, end)) = free.ranges().first() else { return 0 };
+        let below = match self.kind {
+            LeaseKind::Put => self.allowed.get(&space).copied().unwrap_or(0),
+            LeaseKind::Prepare | LeaseKind::Cleanup | LeaseKind::Operations => u64::MAX,
+        };
+        end.min(below).saturating_sub(start)
+    }
+
+    /// Nothing below this index of `space` is given out: another run used it.
+    pub fn skip(&mut self, space: Option<u32>, below: u64) {
+        if let Some(free) = self.free.get_mut(&space) {
+            free.remove(0, below);
+        }
+    }
+
+    /// Below which index everything lies that was ever given out in `space`; 0 where nothing was.
+    #[must_use]
+    pub fn given_below(&self, space: Option<u32>) -> u64 {
+        // Given in ascending order, and never twice: what is in front of the free rest was given.
+        let first = self.free.get(&space).and_then(|free| free.ranges().first());
+        first.map_or(0, |(start, _)| *start)
+    }
+
+    /// Size of a holder's first lease.
+    #[must_use]
+    pub fn first_size(&self) -> u64 {
+        self.first_size
     }
 
     /// How many leases `index` holds.
@@ -136,12 +188,14 @@ impl Pool {
             return None;
         }
         let spaces = [None, Some(holder.0)].into_iter().chain(adopt.iter().map(|index| Some(*index)));
+        let free = |space: &Option<u32>| self.free.get(space);
         let space =
-            spaces.into_iter().find(|space| self.free.get(space).is_some_and(|set| !set.is_empty()))?;
+            spaces.into_iter().find(|space| free(space).is_some_and(|set| self.room(*space, set) > 0))?;
+        let room = free(&space).map_or(0, |set| self.room(space, set));
         let free = self.free.get_mut(&space)?;
         let sharing = if space.is_none() { agents.max(1) } else { 1 };
         let fair = free.len().div_ceil(u64::from(sharing) * 2);
-        let want = self.next_size.get(&holder.0).copied().unwrap_or(self.first_size).min(fair);
+        let want = self.next_size.get(&holder.0).copied().unwrap_or(self.first_size).min(fair).min(room);
         let (start, end) = free.carve(want, self.align)?;
         let lease = Lease { id, stage, kind: self.kind, space, start, end };
         self.given.entry(space).or_default().insert(start, end);
@@ -166,8 +220,9 @@ impl Pool {
         }
         if matches!(lease.kind, LeaseKind::Prepare | LeaseKind::Cleanup) {
             let finished = self.finished.entry(holder).or_default();
+            let done = finished.done.entry(lease.space).or_default();
             for &(start, end) in &report.done {
-                finished.done.insert(start.max(lease.start), end.min(lease.end));
+                done.insert(start.max(lease.start), end.min(lease.end));
             }
             finished.changed = finished.changed.saturating_add(report.changed);
             finished.unchanged = finished.unchanged.saturating_add(report.unchanged);
@@ -255,7 +310,7 @@ mod tests {
         pool.lease(lost, 2, 1, 1, &[]).expect("more work");
         pool.take_back(lost);
         let finished = pool.finished_by(lost).expect("it finished something");
-        assert_eq!(finished.done, RangeSet::of(lease.start, lease.end));
+        assert_eq!(finished.done, [(None, RangeSet::of(lease.start, lease.end))].into());
         assert_eq!((finished.changed, finished.unchanged), (lease.end - lease.start, 0));
         assert_eq!(pool.finished_by(other), None);
     }

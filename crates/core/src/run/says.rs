@@ -81,12 +81,16 @@ impl Run {
                     self.step_to(index, stage, Step::Draining, "its I/O is over", now_ns);
                 }
             }
-            Says::Arrived { stage, degraded, fresh_place } => {
+            Says::Place { space, fresh, puts_below } => {
+                self.on_place((index, attempt), space, fresh, puts_below);
+            }
+            Says::Marked(mark) => self.on_marked(mark),
+            Says::Arrived { stage, degraded } => {
                 if self.is_under_way(index, stage, true, "Arrived", now_ns) {
                     for what in degraded {
                         self.degrade(format!("agent {index}: {what}"));
                     }
-                    self.on_arrived(index, stage, fresh_place, now_ns);
+                    self.on_arrived(index, stage, now_ns);
                 }
             }
         }
@@ -218,13 +222,11 @@ impl Run {
         }
     }
 
-    fn on_arrived(&mut self, index: u32, stage: u32, fresh_place: bool, now_ns: u64) {
+    fn on_arrived(&mut self, index: u32, stage: u32, now_ns: u64) {
         if stage > 0 {
             self.step_to(index, stage, Step::AtBarrier, "its result is persisted", now_ns);
             return;
         }
-        let attempt = self.seats[index as usize].attempt;
-        self.fresh_place |= fresh_place && self.keeper == Some((index, attempt));
         self.seats[index as usize].was_ready = true;
         self.move_to(index, AgentState::Active(Position::Ready), "passed preflight", now_ns);
     }

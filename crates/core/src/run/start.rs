@@ -60,7 +60,7 @@ impl Run {
         measured: bool,
         now_ns: u64,
     ) -> Option<Start> {
-        if !self.is_everybody_staged(stage) {
+        if !self.is_everybody_staged(stage) || !self.are_puts_marked() {
             return None;
         }
         if !self.delayed && !self.plan.start.delay.is_zero() {

@@ -14,26 +14,32 @@ use crate::ranges::RangeSet;
 use std::collections::BTreeMap;
 
 /// First size of a put lease: a few milliseconds of the fastest target, so that the first ones are not all used up
-/// before the next arrives; unused indexes cost nothing.
+/// before the next arrives. Unused indexes cost a look-up each where a later run cleans up after a killed one.
 const PUT_LEASE_FIRST: u64 = 16_384;
+/// The same where each put crosses a network.
+const PUT_LEASE_FIRST_REMOTE: u64 = 1_024;
 /// End of the indexes that puts may use.
-const PUT_END: u64 = 1 << 62;
+pub(super) const PUT_END: u64 = 1 << 62;
 
 /// The fresh indexes of a run that has puts: everything behind the data set, in every key space.
 pub(super) fn put_pool(plan: &Plan) -> Option<Pool> {
     plan.stages.iter().filter_map(|stage| stage.kind.execute()).any(has_puts).then(|| {
         let fresh = RangeSet::of(plan.dataset.len(), PUT_END);
         let free = spaces(plan).map(|space| (space, fresh.clone())).collect();
-        Pool::new(LeaseKind::Put, free, PUT_LEASE_FIRST, 1)
+        let first = match plan.target.scheme {
+            Scheme::S3 => PUT_LEASE_FIRST_REMOTE,
+            Scheme::File | Scheme::Mem | Scheme::Null => PUT_LEASE_FIRST,
+        };
+        Pool::new(LeaseKind::Put, free, first, 1)
     })
 }
 
-fn has_puts(execute: &ExecutePlan) -> bool {
+pub(super) fn has_puts(execute: &ExecutePlan) -> bool {
     execute.operations_mix.iter().any(|op| op.op == Op::Put)
 }
 
 /// The key spaces of a plan.
-fn spaces(plan: &Plan) -> impl Iterator<Item = Option<u32>> {
+pub(super) fn spaces(plan: &Plan) -> impl Iterator<Item = Option<u32>> {
     let count = match plan.sharing {
         Sharing::Shared => 1,
         Sharing::PerAgent => plan.replicas,
@@ -51,7 +57,8 @@ impl Run {
             return false;
         }
         let live = self.live();
-        let orphaned = self.orphaned_spaces(current);
+        self.abandon_memory(current);
+        let adopted = self.adopt_places(current, now_ns);
         let mut granted = false;
         for index in 0..self.plan.replicas {
             if !self.may_hold_work(index, current) {
@@ -63,7 +70,7 @@ impl Run {
                 let put = self.plan.stages[stage as usize].kind.execute().is_some_and(has_puts);
                 let puts = self.puts.as_mut().filter(|_| put);
                 for pool in self.pools.get_mut(&stage).into_iter().chain(puts) {
-                    while let Some(lease) = pool.lease(holder, self.next_lease, stage, live, &orphaned) {
+                    while let Some(lease) = pool.lease(holder, self.next_lease, stage, live, &adopted) {
                         self.next_lease += 1;
                         leases.push(lease);
                     }
@@ -88,20 +95,19 @@ impl Run {
         works && staged && seat.state.is_heard()
     }
 
-    /// Key spaces whose agent is gone for good. Others finish their work; where nobody can, as the space was the
-    /// memory of that agent, what was not done never will be, and nobody waits for it.
-    fn orphaned_spaces(&mut self, current: &Current) -> Vec<u32> {
+    /// Where a key space was the memory of an agent that is gone for good, what was not done of it never will be, and
+    /// nobody waits for it.
+    fn abandon_memory(&mut self, current: &Current) {
+        if !matches!(self.plan.target.scheme, Scheme::Mem | Scheme::Null) {
+            return;
+        }
         let gone: Vec<u32> =
             self.seats.iter().filter(|seat| !seat.is_live()).map(|seat| seat.index).collect();
-        if !matches!(self.plan.target.scheme, Scheme::Mem | Scheme::Null) {
-            return gone;
-        }
         for stage in current.first..=current.last {
             if let Some(pool) = self.pools.get_mut(&stage) {
                 gone.iter().for_each(|index| pool.abandon(Some(*index)));
             }
         }
-        Vec::new()
     }
 
     /// Takes back what the agent at `index` holds, which is given up or dead. Any other answers each lease itself, also
@@ -129,8 +135,18 @@ impl Run {
                 Some(Pool::new(LeaseKind::Prepare, free, u64::from(*concurrency) * 16, align))
             }
             StageKind::Cleanup { concurrency, .. } => {
-                let mut free: BTreeMap<Option<u32>, RangeSet> =
-                    if self.fresh_place { self.prepared_so_far() } else { every(RangeSet::of(0, len)) };
+                let mut free: BTreeMap<Option<u32>, RangeSet> = BTreeMap::new();
+                let mut prepared = self.prepared_so_far();
+                for space in spaces(&self.plan) {
+                    let place = self.places.get(&space).copied().unwrap_or_default();
+                    let mut set = if place.fresh {
+                        prepared.remove(&space).unwrap_or_default()
+                    } else {
+                        RangeSet::of(0, len)
+                    };
+                    set.insert(len, place.found_below.max(len));
+                    free.insert(space, set);
+                }
                 for (space, set) in self.puts.as_ref().map(Pool::touched).unwrap_or_default() {
                     free.entry(space).or_default().extend(&set);
                 }

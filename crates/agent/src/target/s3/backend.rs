@@ -6,7 +6,7 @@ use super::place::LOCK_TTL;
 use super::{Credentials, S3Place, S3Target};
 use crate::target::backend::{Assignment, Backend};
 use lockstep_core::dataset::names::write_agent_prefix;
-use lockstep_core::plan::{Plan, Sharing};
+use lockstep_core::plan::Plan;
 use lockstep_core::problem::Problem;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,8 +16,6 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct S3Backend {
     site: Arc<Site>,
-    /// The same with the agent's own prefix, where agents have one each.
-    place: Site,
     lock_ttl: Duration,
 }
 
@@ -50,13 +48,7 @@ impl S3Backend {
         credentials: Option<Credentials>,
     ) -> Result<Self, Problem> {
         let site = Site::read(&plan.target, user_agent, index, credentials)?;
-        let mut place = site.clone();
-        if plan.sharing == Sharing::PerAgent {
-            let mut prefix = String::new();
-            write_agent_prefix(index, &mut prefix);
-            place.prefix = site.key(prefix.trim_end_matches('/'));
-        }
-        Ok(Self { site: Arc::new(site), place, lock_ttl: LOCK_TTL })
+        Ok(Self { site: Arc::new(site), lock_ttl: LOCK_TTL })
     }
 
     /// Another life time of the place's lock without its holder, from 1 s on.
@@ -87,7 +79,13 @@ impl Backend for S3Backend {
         lane.target(&assignment.data, assignment.hands)
     }
 
-    fn place(&self) -> Result<S3Place, Problem> {
-        Ok(S3Place::on(self.place.clone())?.with_lock_ttl(self.lock_ttl))
+    fn place(&self, space: Option<u32>) -> Result<S3Place, Problem> {
+        let mut site = Site::clone(&self.site);
+        if let Some(agent) = space {
+            let mut prefix = String::new();
+            write_agent_prefix(agent, &mut prefix);
+            site.prefix = site.key(prefix.trim_end_matches('/'));
+        }
+        Ok(S3Place::on(site)?.with_lock_ttl(self.lock_ttl))
     }
 }

@@ -10,7 +10,7 @@ use crate::plan::{BarrierMode, FailureMode, LateJoin, Plan, Scheme, Sharing};
 use crate::rng::Stream;
 use crate::run::Run;
 use crate::run::agent::{AgentState, LossReason};
-use crate::run::message::{Action, Beat, Event, Says, Stop};
+use crate::run::message::{Action, Beat, Event, Mark, Says, Stop};
 use crate::thresholds::Outcome;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -113,6 +113,10 @@ fn chaos(seed: u64) -> World {
 }
 
 /// Any number, of any size.
+fn any_space(rng: &mut Stream) -> Option<u32> {
+    (rng.below(2) == 0).then(|| rng.below(9) as u32)
+}
+
 fn any_size(rng: &mut Stream) -> u64 {
     let bits = rng.below(64);
     rng.next_u64() >> bits
@@ -128,7 +132,7 @@ fn random_event(rng: &mut Stream, run: &Run, now_ns: u64) -> Event {
     };
     let guess = run.view().stage.unwrap_or(0);
     let stage = if rng.below(5) > 0 { guess } else { rng.below(9) as u32 };
-    let says = match rng.below(12) {
+    let says = match rng.below(14) {
         0 => Says::Beat(Beat { done: rng.below(3), ..Beat::default() }),
         1 => Says::Accepted,
         2 => Says::Staged { stage },
@@ -143,8 +147,14 @@ fn random_event(rng: &mut Stream, run: &Run, now_ns: u64) -> Event {
             ..LeaseDone::default()
         }),
         8 => Says::Draining { stage },
-        9 => Says::Arrived { stage, degraded: vec!["odd".into()], fresh_place: true },
-        10 if rng.below(40) == 0 => {
+        9 => Says::Arrived { stage, degraded: vec!["odd".into()] },
+        10 => Says::Place { space: any_space(rng), fresh: rng.below(2) == 0, puts_below: any_size(rng) },
+        11 => Says::Marked(Mark {
+            space: any_space(rng),
+            prepared: rng.below(2) == 0,
+            puts_below: any_size(rng),
+        }),
+        12 if rng.below(40) == 0 => {
             let problem = crate::problem::Problem::new("odd", "odd");
             Says::Fault { stage, problem, fatal: true }
         }

@@ -183,10 +183,15 @@ fn the_keeper_is_never_missing() {
     let world = World::new(usual(3), 3);
     let mut world = world;
     assert!(world.run_until(20, |world| world.view().stage == Some(2)));
-    let keeper = world.agents().find(|agent| agent.told.contains(&Directive::Keep)).expect("a keeper").index;
+    let keeper = world
+        .agents()
+        .find(|agent| agent.told.contains(&Directive::Keep { space: None }))
+        .expect("a keeper")
+        .index;
     let at_ms = world.now_ns / 1_000_000;
     let world = world.fate(at_ms, Fate::Kill(keeper, "signal 9")).finish();
-    let keepers = world.agents().filter(|agent| agent.told.contains(&Directive::Keep)).count();
+    let keepers =
+        world.agents().filter(|agent| agent.told.contains(&Directive::Keep { space: None })).count();
     assert_eq!(keepers, 2, "{}", world.describe());
 }
 

@@ -2,6 +2,7 @@
 
 mod chaos;
 mod losses;
+mod marks;
 mod model;
 mod plans;
 mod starts;

@@ -1,11 +1,11 @@
 //! A model agent: obeys directives as a real one does, on its own clock, and keeps a record of what it wrote.
 
 use crate::lease::{Lease, LeaseDone, LeaseKind};
-use crate::plan::Plan;
+use crate::plan::{Plan, Sharing};
 use crate::run::agent::LossReason;
-use crate::run::message::{Beat, Directive, Says};
+use crate::run::message::{Beat, Directive, Mark, Says};
 use crate::run::seat::nanos;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 pub(super) const MS: u64 = 1_000_000;
@@ -51,6 +51,15 @@ pub(super) struct Agent {
     pub phase: Phase,
     pub has_plan: bool,
     pub fresh: bool,
+    /// What an earlier run's marker says at its place.
+    pub found_below: u64,
+    /// Whether it looks after a place, and has passed preflight.
+    keeps: bool,
+    passed: bool,
+    /// What it wrote into the marker last.
+    pub marked: Option<Mark>,
+    /// The same, by place.
+    pub marks: BTreeMap<Option<u32>, Mark>,
     pub acked: Option<(u32, u32)>,
     /// Unacknowledged messages, in order.
     pub outbox: VecDeque<Says>,
@@ -78,6 +87,11 @@ impl Agent {
             phase: Phase::Idle,
             has_plan: false,
             fresh: true,
+            found_below: 0,
+            keeps: false,
+            passed: false,
+            marked: None,
+            marks: BTreeMap::new(),
             acked: None,
             outbox: VecDeque::new(),
             told: Vec::new(),
@@ -161,6 +175,18 @@ impl Agent {
             Directive::Lease(lease) if self.through => self.say_done(&lease, lease.start, 0),
             Directive::Lease(lease) => self.leases.push_back((lease, 0)),
             Directive::Drain { .. } => self.drain = true,
+            Directive::Keep { space: Some(other) } => self.look(Some(other)),
+            Directive::Keep { space: None } => {
+                self.keeps = true;
+                if self.passed {
+                    self.look(None);
+                }
+            }
+            Directive::Mark(mark) => {
+                self.marked = Some(mark);
+                self.marks.insert(mark.space, mark);
+                self.outbox.push_back(Says::Marked(mark));
+            }
             Directive::Abort { .. } => self.stop(false, now_ns),
             _ => {}
         }
@@ -239,7 +265,7 @@ impl Agent {
             }
             Phase::Working { stage, end_ns } => self.work(stage, end_ns, gone_ns, now_ns),
             Phase::Draining { stage, until_ns } if now_ns >= until_ns => {
-                self.outbox.push_back(Says::Arrived { stage, degraded: Vec::new(), fresh_place: false });
+                self.outbox.push_back(Says::Arrived { stage, degraded: Vec::new() });
                 self.phase = Phase::Waiting;
                 self.drain = false;
             }
@@ -255,13 +281,23 @@ impl Agent {
         }
     }
 
+    fn look(&mut self, space: Option<u32>) {
+        self.outbox.push_back(Says::Place { space, fresh: self.fresh, puts_below: self.found_below });
+    }
+
     fn pass_preflight(&mut self) {
         self.phase = Phase::Waiting;
+        self.passed = true;
+        match self.plan.sharing {
+            Sharing::PerAgent => self.look(Some(self.index)),
+            Sharing::Shared if self.keeps => self.look(None),
+            Sharing::Shared => {}
+        }
         self.outbox.push_back(if self.quirks.bad_preflight {
             let problem = crate::problem::Problem::new("preflight", "no such bucket").exit(5);
             Says::Fault { stage: 0, problem, fatal: true }
         } else {
-            Says::Arrived { stage: 0, degraded: Vec::new(), fresh_place: self.fresh }
+            Says::Arrived { stage: 0, degraded: Vec::new() }
         });
     }
 

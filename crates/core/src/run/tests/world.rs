@@ -2,6 +2,7 @@
 
 use super::model::{Agent, MS, Phase, Quirks, S};
 use crate::clock::ClockSample;
+use crate::lease::{Lease, LeaseKind};
 use crate::plan::{Plan, Scheme};
 use crate::ranges::RangeSet;
 use crate::rng::Stream;
@@ -129,6 +130,12 @@ impl World {
     /// Whether the place holds nothing before the run.
     pub(super) fn set_fresh(&mut self, fresh: bool) {
         self.peers.values_mut().for_each(|peer| peer.agent.fresh = fresh);
+    }
+
+    /// Puts of an earlier run lie at the place, below this index.
+    pub(super) fn set_found(&mut self, below: u64) {
+        self.set_fresh(false);
+        self.peers.values_mut().for_each(|peer| peer.agent.found_below = below);
     }
 
     /// Plans a fate, in milliseconds after the beginning of the run.
@@ -453,6 +460,9 @@ impl World {
                     if let Directive::Commit { stage, round } = directive {
                         self.check_commit(stage, round);
                     }
+                    if let Directive::Lease(lease) = &directive {
+                        self.check_marked(lease);
+                    }
                     if let Some(peer) = self.peers.get_mut(&id) {
                         peer.inbox.push_back(directive);
                         self.soon(Happens::Down(id));
@@ -514,6 +524,16 @@ impl World {
             let agent = &self.peers[&(seat.index, seat.attempt)].agent;
             assert_eq!(agent.acked, Some((stage, round)), "agent {} did not acknowledge", seat.index);
         }
+    }
+
+    /// Names of puts are given out only where the marker, which outlives everybody, knows them.
+    fn check_marked(&self, lease: &Lease) {
+        if lease.kind != LeaseKind::Put {
+            return;
+        }
+        let marks = self.peers.values().filter_map(|peer| peer.agent.marks.get(&lease.space));
+        let below = marks.map(|mark| mark.puts_below).max().unwrap_or(0);
+        assert!(lease.end <= below, "{lease:?} is not marked, only below {below}\n{}", self.describe());
     }
 
     /// When a stage is over, nobody is at work in it any more.
