@@ -63,6 +63,14 @@ fn rows(schema: &Value, prefix: &str, page: &mut String) -> Result<()> {
     Ok(())
 }
 
+/// A bound as people write it: a schema's numbers may be floating, also where they are whole.
+fn whole(bound: &Value) -> String {
+    match bound.as_f64() {
+        Some(number) if number.fract() == 0.0 => format!("{number:.0}"),
+        _ => bound.to_string(),
+    }
+}
+
 fn limits(field: &Value) -> String {
     let mut parts = Vec::new();
     if let Some(words) = field["enum"].as_array() {
@@ -78,9 +86,9 @@ fn limits(field: &Value) -> String {
     match (&field["minimum"], &field["maximum"]) {
         _ if is_size => {}
         (Value::Null, Value::Null) => {}
-        (least, Value::Null) => parts.push(format!("{least} or more")),
-        (Value::Null, most) => parts.push(format!("at most {most}")),
-        (least, most) => parts.push(format!("{least} to {most}")),
+        (least, Value::Null) => parts.push(format!("{} or more", whole(least))),
+        (Value::Null, most) => parts.push(format!("at most {}", whole(most))),
+        (least, most) => parts.push(format!("{} to {}", whole(least), whole(most))),
     }
     match (&field["minItems"], &field["maxItems"]) {
         (_, Value::Null) => {}

@@ -205,6 +205,24 @@ fn who_joins_late_ends_with_the_others() {
 }
 
 #[test]
+fn who_joins_an_open_loop_late_does_not_make_up_for_what_it_missed() {
+    for arrival in [Arrival::Deterministic, Arrival::Poisson, Arrival::Uniform] {
+        let mut stage = execute(&[(Op::Get, 1)], 2_500);
+        stage.rate = Some(RatePlan { milli_operations_per_second: 1_000_000, arrival, redistribute: true });
+        let mut driver = prepared(mem(10, vec![stage]), 10);
+        let origin_ns = clock::now_ns() - 2_000_000_000;
+        driver.handle.send(Command::Begin { stage: 2, at_ns: origin_ns, spin: false });
+        let seen = driver.until_ended(2);
+        let part = seen.part();
+        let due = part.totals.operations() + part.totals.dropped_starts;
+        // Half a second of a thousand operations per second, less what it took to get going.
+        assert!((100..=600).contains(&due), "{arrival:?}: {due} arrivals");
+        assert!(seen.intervals.iter().all(|interval| interval.second >= 2));
+        assert!(part.lateness.pacing_lag_max_ns < 1_000_000_000, "{:?}", part.lateness);
+    }
+}
+
+#[test]
 fn too_many_failures_end_the_stage() {
     // Nothing was prepared: every get fails.
     let mut driver = Driver::new(mem(10, vec![execute(&[(Op::Get, 1)], 60_000)]));

@@ -249,8 +249,9 @@ fn a_run_whose_lock_another_takes_says_so_and_leaves_the_place_alone() {
     }
     std::fs::write(&lock, record).expect("another's lock");
     let ended = run.wait(LONG);
-    println!("{}", ended.stderr);
     expect_stopped(&dir, "lost", &ended, 5, &["was lost", "it is held by run other-"]);
     assert!(std::fs::read_to_string(&lock).expect("a lock").contains("other-"));
     assert!(server.file("run/.lockstep-data-set.json").exists());
+    assert_eq!(report(&dir).stages[3].state, "Skipped", "what is another's is not cleaned up");
+    assert_eq!(server.data("DELETE"), 0);
 }

@@ -126,7 +126,10 @@ impl Live {
         stages.sort_unstable();
         let parts = stages.into_iter().map(|stage| {
             let reported = self.reported.remove(&(stage, index, attempt)).unwrap_or_default();
-            let start_ns = view.stages.get(stage as usize).and_then(|stage| stage.facts.planned_start_ns);
+            let start_of = |stage: u32| view.stages.get(stage as usize)?.facts.planned_start_ns;
+            let start_ns = start_of(stage);
+            // A warm-up that flowed into the next stage was over then.
+            let until_ns = start_of(stage + 1).map_or(now_ns, |next_ns| next_ns.min(now_ns));
             // The last second that was reported is known as a whole.
             let known_s = if reported.heard_ns > 0 { u64::from(reported.last_second) + 1 } else { 0 };
             let from_ns = known_s * 1_000_000_000;
@@ -135,7 +138,7 @@ impl Live {
             part.state = PartState::Lost {
                 reason: reason.to_owned(),
                 unaccounted_from_ns: from_ns,
-                unaccounted_to_ns: now_ns.saturating_sub(start_ns.unwrap_or(now_ns)).max(from_ns),
+                unaccounted_to_ns: until_ns.saturating_sub(start_ns.unwrap_or(until_ns)).max(from_ns),
             };
             part.totals = reported.record.totals;
             part.series = reported.record.series;

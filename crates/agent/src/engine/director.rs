@@ -402,6 +402,7 @@ impl Director {
                 if fatal && self.active.is_some() {
                     return self.fail(problem);
                 }
+                let fatal = request == Request::TakeOver;
                 let stage = self.active.as_ref().map(|active| active.stage).or(self.ended).unwrap_or(0);
                 let _ = self.events.send(EngineEvent::Fault { stage, problem, fatal });
             }

@@ -301,8 +301,9 @@ impl Job {
         ((packed >> 32) as u32, packed as u32)
     }
 
-    /// Makes the paces of all segments; at the start, once.
-    pub fn set_paces(&self) {
+    /// Makes the paces of all segments; at the start, once. Arrivals that were due before `now_ns`, while the others had
+    /// started at `origin_ns` already, are nobody's: whoever joins late does not make up for what it missed.
+    pub fn set_paces(&self, origin_ns: u64, now_ns: u64) {
         let (agents, position) = self.split();
         let seed = self.plan.dataset.seed;
         let paces = self.segments().iter().map(|segment| {
@@ -310,11 +311,19 @@ impl Job {
             let whole = rate.milli_operations_per_second;
             let mine = split_rate(whole, agents, position);
             let lanes = self.lanes as u32;
+            let missed_ns = now_ns.saturating_sub(origin_ns + segment.from_ns);
             (0..lanes)
                 .map(|lane| {
                     let ordinal = u64::from(lane) * u64::from(agents) + u64::from(position);
                     let own = lockstep_core::rng::word(seed, u64::from(segment.stage));
-                    let arrivals = Arrivals::new(rate.arrival, split_rate(mine, lanes, lane), own, ordinal);
+                    let part = split_rate(mine, lanes, lane);
+                    let mut arrivals = match missed_ns {
+                        0 => Arrivals::new(rate.arrival, part, own, ordinal),
+                        _ => Arrivals::new(rate.arrival, 0, own, ordinal),
+                    };
+                    if missed_ns > 0 {
+                        arrivals.rebase(missed_ns, part);
+                    }
                     let arrivals = match rate.arrival {
                         lockstep_core::plan::Arrival::Deterministic => {
                             // Every agent begins at the common start; within it, runtimes take turns.

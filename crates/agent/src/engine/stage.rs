@@ -161,7 +161,7 @@ impl Director {
         for state in &mut active.states {
             state.usage = Usage::read();
         }
-        job.set_paces();
+        job.set_paces(at_ns, now_ns);
         let cores = match self.identity.cores.len() {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             cores => cores,

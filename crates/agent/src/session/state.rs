@@ -220,12 +220,13 @@ impl Session {
             EngineEvent::StageEnded { mut part, .. } => {
                 part.network = network.clone();
                 for pause in &self.pauses {
-                    let since_start = |at_ns: u64| at_ns.saturating_sub(part.planned_start_ns);
-                    part.add_pause(Pause {
-                        from_ns: since_start(pause.from_ns),
-                        to_ns: since_start(pause.to_ns),
-                        what: pause.what.clone(),
-                    });
+                    let since_start =
+                        |at_ns: u64| at_ns.saturating_sub(part.planned_start_ns).min(part.window_ns);
+                    let (from_ns, to_ns) = (since_start(pause.from_ns), since_start(pause.to_ns));
+                    // Stages of a chain share the pauses of the process; each shows what lay in its own window.
+                    if from_ns < to_ns {
+                        part.add_pause(Pause { from_ns, to_ns, what: pause.what.clone() });
+                    }
                 }
                 self.parts.push(*part);
                 Vec::new()

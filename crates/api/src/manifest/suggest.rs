@@ -1,5 +1,17 @@
 //! What was probably meant: the closest of the known words.
 
+/// What other tools call things that have another name here.
+const SYNONYMS: [(&str, &str); 8] = [
+    ("read", "Get"),
+    ("write", "Put"),
+    ("create", "Put"),
+    ("stat", "Head"),
+    ("ls", "List"),
+    ("readdir", "List"),
+    ("rm", "Delete"),
+    ("remove", "Delete"),
+];
+
 /// The word closest to `wrong`, if any is close enough to be worth asking about.
 #[must_use]
 pub fn closest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
@@ -7,9 +19,10 @@ pub fn closest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<
     if wrong.len() > 64 {
         return None;
     }
+    let meant = SYNONYMS.iter().find(|(other, _)| other.eq_ignore_ascii_case(wrong)).map(|(_, word)| *word);
     let wrong = plain(wrong);
     known
-        .map(|word| (distance(&wrong, &plain(word)), word))
+        .map(|word| (if meant == Some(word) { 0 } else { distance(&wrong, &plain(word)) }, word))
         .filter(|(distance, word)| *distance <= word.len().div_ceil(3).clamp(1, 3))
         .min()
         .map(|(_, word)| word)
@@ -40,6 +53,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn words_of_other_tools_are_understood() {
+        let known = ["Get", "Put", "Head", "List", "Delete"];
+        assert_eq!(closest("Read", known.into_iter()), Some("Get"));
+        assert_eq!(closest("rm", known.into_iter()), Some("Delete"));
+    }
+
+    #[test]
     fn close_words_are_found_and_far_ones_are_not() {
         let known = ["readyTimeout", "delay", "replicas", "stages"];
         for (wrong, want) in [
@@ -48,6 +68,7 @@ mod tests {
             ("stagse", Some("stages")),
             ("dely", Some("delay")),
             ("banana", None),
+            ("read", None),
             ("", None),
         ] {
             assert_eq!(closest(wrong, known.into_iter()), want, "{wrong}");

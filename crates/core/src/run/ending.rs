@@ -4,7 +4,7 @@ use super::agent::{AgentState, LossReason, Position};
 use super::message::{Action, Directive, Stop};
 use super::{FAULTS_MAX, Phase, Run, StageState};
 use crate::plan::{RunOn, StageKind};
-use crate::problem::Problem;
+use crate::problem::{Problem, exit};
 
 /// How long an aborting agent may take until its process is ended, nanoseconds: a second to stop its I/O, a second to
 /// hand in what it has, and some for a busy machine.
@@ -109,6 +109,13 @@ impl Run {
         (last + 1..self.plan.stages.len() as u32).find(|stage| self.is_last_duty(*stage))
     }
 
+    /// Whether the place turned out to be another's: then nothing of it is ours to delete. A storage that refuses has a
+    /// class; what is refused without one is the place itself.
+    fn is_barred(&self) -> bool {
+        let barred = |problem: &Problem| problem.exit == exit::REFUSED && problem.class.is_none();
+        self.failure.iter().chain(&self.faults).any(barred)
+    }
+
     pub(super) fn advance_aborting(&mut self, since_ns: u64, then: Option<u32>, now_ns: u64) -> bool {
         let aborting =
             |run: &Self, index: &u32| run.seats[*index as usize].position() == Some(Position::Aborting);
@@ -124,7 +131,7 @@ impl Run {
             self.lose(index, if heard { &hung } else { &LossReason::Unreachable }, false, now_ns);
         }
         let able = stopped.iter().any(|index| self.seats[*index as usize].was_ready);
-        let then = then.filter(|_| able);
+        let then = then.filter(|_| able && !self.is_barred());
         // Whatever may still write would write behind the back of the cleanup.
         if then.is_some() && !self.ghosts_gone(now_ns) {
             return false;

@@ -83,7 +83,8 @@ impl Run {
         } else if stood_ns > STALL_SHOWN_NS && !matches!(seat.state, AgentState::Stalled { .. }) {
             let what = seat.beat.what.clone();
             let reason = format!("no progress for {} in {what}", seconds(stood_ns));
-            let stage = seat.in_stage().map_or(0, |(stage, _)| stage);
+            // In a chain the window says where it is, as nobody says so.
+            let stage = self.unfinished_stage(index).unwrap_or(0);
             self.degrade(format!("agent {index} stalled in {}", self.stage_name(stage)));
             let to = AgentState::Stalled { since_ns: now_ns - stood_ns, what, was };
             self.move_to(index, to, &reason, now_ns);

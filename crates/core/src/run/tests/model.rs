@@ -1,7 +1,9 @@
 //! A model agent: obeys directives as a real one does, on its own clock, and keeps a record of what it wrote.
 
 use crate::lease::{Lease, LeaseDone, LeaseKind};
+use crate::op::ErrorClass;
 use crate::plan::{Plan, Sharing};
+use crate::problem::{Problem, exit};
 use crate::run::agent::LossReason;
 use crate::run::message::{Beat, Directive, Mark, Says};
 use crate::run::seat::nanos;
@@ -228,6 +230,12 @@ impl Agent {
             let end = (lease.start + did).min(lease.end);
             self.say_done(&lease, end, did);
         }
+    }
+
+    /// Says that its target refuses: the storage, or the place itself.
+    pub(super) fn refuse(&mut self, class: Option<ErrorClass>) {
+        let refused = Problem::new("refused", "as the test said").exit(exit::REFUSED);
+        self.outbox.push_back(Says::Fault { stage: 0, problem: Problem { class, ..refused }, fatal: true });
     }
 
     fn say_done(&mut self, lease: &Lease, end: u64, took: u64) {

@@ -3,6 +3,7 @@
 use super::model::{Quirks, S};
 use super::plans::*;
 use super::world::{Fate, World};
+use crate::op::ErrorClass;
 use crate::plan::FailureMode;
 use crate::run::StageState;
 use crate::run::message::Stop;
@@ -52,6 +53,21 @@ fn a_failure_is_cleaned_up_after() {
     let world = World::new(plan, 5).fate(12_000, Fate::Kill(0, "signal 9")).finish();
     assert_eq!(world.outcome(), Outcome::Failed);
     assert_eq!(world.view().stages[3].facts.state, StageState::Done, "{}", world.describe());
+}
+
+#[test]
+fn a_place_that_is_anothers_is_not_cleaned_up() {
+    for (class, expect) in [(Some(ErrorClass::Permission), StageState::Done), (None, StageState::Skipped)] {
+        let world = World::new(usual(3), 5).fate(12_000, Fate::Refused(0, class)).finish();
+        assert_eq!(world.outcome(), Outcome::Failed);
+        assert_eq!(world.view().stages[3].facts.state, expect, "{}", world.describe());
+    }
+    // Also when something else was about to end the run.
+    let world = World::new(usual(3), 5)
+        .fate(12_000, Fate::Stop(Stop::Graceful))
+        .fate(12_001, Fate::Refused(0, None))
+        .finish();
+    assert_eq!(world.view().stages[3].facts.state, StageState::Skipped, "{}", world.describe());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::model::{Agent, MS, Phase, Quirks, S};
 use crate::clock::ClockSample;
 use crate::lease::{Lease, LeaseKind};
+use crate::op::ErrorClass;
 use crate::plan::{Plan, Scheme};
 use crate::ranges::RangeSet;
 use crate::rng::Stream;
@@ -33,6 +34,8 @@ pub(super) enum Fate {
     Stop(Stop),
     /// Its workers hang in this stage, or go on.
     Hang(u32, Option<u32>),
+    /// It says that its target refuses: the storage, with this class, or because the place is another's.
+    Refused(u32, Option<ErrorClass>),
 }
 
 #[derive(Clone, Debug)]
@@ -311,6 +314,11 @@ impl World {
             Fate::Hang(index, stage) => {
                 if let Some(peer) = self.peers.get_mut(&self.present(index)) {
                     peer.agent.quirks.hang_in = stage;
+                }
+            }
+            Fate::Refused(index, class) => {
+                if let Some(peer) = self.peers.get_mut(&self.present(index)) {
+                    peer.agent.refuse(class);
                 }
             }
         }
