@@ -7,6 +7,7 @@ mod actor;
 mod clock;
 pub mod host;
 mod live;
+pub mod progress;
 pub mod report;
 mod server;
 
