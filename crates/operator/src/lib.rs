@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! observe ─→ validate ─────────→ plan ────────→ apply ──→ publish
-//! (client)   pods::Recipe::new   plan::plan     (client)  status::project, split, fit; events
+//! (client)   validate::validate  plan::plan     (client)  status::project, fit, split, pace; events
 //! ```
 //!
 //! - [`pods`]: the template merged over ours, what it may not set, the pod of each attempt, and what is wrong with one.
+//! - [`validate`]: from the stored run to its plan and the recipe of its pods, or to everything that is wrong with it.
 //! - [`plan`]: from what is there to what is to be done, each step with its reason.
 //! - [`status`]: from the decider's view and what was merged to the status, its conditions, its size and its pace.
 //! - [`events`]: from the decider's story to Events.
@@ -20,3 +21,4 @@ pub mod pods;
 pub mod status;
 #[cfg(test)]
 mod testing;
+pub mod validate;

@@ -16,14 +16,14 @@ pub(super) fn plan(observed: &Observed<'_>, planned: &mut Planned) {
         CleanupPolicy::OnSuccess => !finished.complete,
         CleanupPolicy::Never => true,
     };
-    for pod in observed.pods {
+    for pod in observed.pods.values() {
         if pod.may_live() {
             delete(planned, pod, "the run is over, and no agent outlives it");
         } else if !keeps {
             delete(planned, pod, &format!("cleanupPolicy is {:?}", run.cleanup));
         }
     }
-    let living = observed.pods.iter().filter(|pod| pod.may_live()).count();
+    let living = observed.pods.values().filter(|pod| pod.may_live()).count();
     if living > 0 {
         planned.wait = Some(Wait::new(Reason::Waiting, format!("waiting for {living} agents to end")));
     } else if run.finalizer {

@@ -39,9 +39,9 @@ pub(super) fn plan(observed: &Observed<'_>, planned: &mut Planned) {
             return;
         }
     }
-    let placed = observed.pods.iter().filter(|pod| pod.node.is_some() && !pod.deleting).count() as u32;
+    let placed = observed.pods.values().filter(|pod| pod.node.is_some() && !pod.deleting).count() as u32;
     // Nobody has begun to work: a pod that somebody took away is simply made again.
-    planned.memory.made.retain(|seat, _| observed.pods.iter().any(|pod| pod.seat == *seat));
+    planned.memory.made.retain(|seat, _| observed.pods.contains_key(seat));
     create(observed, planned, &wanted);
     if planned.memory.placing_since.is_none() {
         planned.memory.placing_since = Some(observed.now);
@@ -52,8 +52,14 @@ pub(super) fn plan(observed: &Observed<'_>, planned: &mut Planned) {
         return;
     }
     let trouble = shortage(observed, placed);
-    planned.short = trouble.is_some() && placed > 0;
+    let lacks_room = trouble.as_ref().is_some_and(|(reason, _)| *reason != Reason::SchedulingGated);
+    planned.short = lacks_room && placed > 0;
     match trouble {
+        // In a queue, which admits the run as a whole: that may take as long as it takes.
+        Some((reason, problem)) if !lacks_room => {
+            planned.memory.short_since = None;
+            planned.wait = Some(Wait::of(reason, problem));
+        }
         None => {
             let message = format!("{placed} of {} agents have nodes", run.replicas);
             planned.wait = Some(Wait::new(Reason::Scheduling, message));
@@ -155,7 +161,7 @@ fn shortage(observed: &Observed<'_>, placed: u32) -> Option<(Reason, Problem)> {
         Rejection::Wait(reason, problem) => Some((*reason, problem.clone())),
         _ => None,
     });
-    let waiting = observed.pods.iter().filter(|pod| pod.node.is_none());
+    let waiting = observed.pods.values().filter(|pod| pod.node.is_none());
     let trouble =
         waiting.clone().filter(|pod| pod.unschedulable).find_map(|pod| observed.troubles.get(&pod.seat));
     let gated = || waiting.clone().find_map(|pod| observed.troubles.get(&pod.seat));

@@ -49,7 +49,7 @@ fn asked(observed: &Observed<'_>) -> (Stop, String) {
 fn nothing_runs(observed: &Observed<'_>, planned: &mut Planned) {
     let run = observed.run;
     live::delete_all(observed, planned, "the run does not go on");
-    let living = observed.pods.iter().filter(|pod| pod.may_live()).count();
+    let living = observed.pods.values().filter(|pod| pod.may_live()).count();
     if living > 0 {
         planned.wait = Some(Wait::new(Reason::Waiting, format!("waiting for {living} agents to end")));
     } else if run.finalizer {

@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 use lockstep_api::labels;
 use lockstep_api::reasons::Reason;
 use lockstep_core::run::agent::LossReason;
+use std::collections::BTreeMap;
 
 /// Wait before a pod that was not taken is tried again, seconds.
 pub const RETRY_S: i64 = 5;
@@ -25,17 +26,28 @@ pub(super) fn plan(observed: &Observed<'_>, planned: &mut Planned) {
         }
         match (wish, pod) {
             (Wish::Lives, None) if !is_told && !planned.memory.made.contains_key(&seat) => wanted.push(seat),
-            (Wish::Goes, Some(pod)) => delete(planned, pod, "the decider has given this attempt up"),
+            (Wish::Goes, Some(pod)) if pod.may_live() => {
+                delete(planned, pod, "the decider has given this attempt up");
+            }
+            // An attempt that ended keeps its pod, for whoever wants to read its log, unless sidecars run on in it.
+            (_, Some(pod)) if !pod.may_live() && !pod.over && is_superseded(wishes, seat) => {
+                delete(planned, pod, "its agent was replaced, and its sidecars would hold the node");
+            }
             (Wish::Lives, Some(pod)) if is_fatal(observed, seat) => {
                 delete(planned, pod, "waiting cannot help this pod");
             }
             (Wish::Lives | Wish::Goes, _) => {}
         }
     }
-    for pod in observed.pods.iter().filter(|pod| pod.may_live() && !wishes.contains_key(&pod.seat)) {
+    for pod in observed.pods.values().filter(|pod| pod.may_live() && !wishes.contains_key(&pod.seat)) {
         delete(planned, pod, "the decider knows of no such attempt");
     }
     name_and_create(observed, planned, &wanted);
+}
+
+/// Whether a later attempt has the index.
+fn is_superseded(wishes: &BTreeMap<Seat, Wish>, (index, attempt): Seat) -> bool {
+    wishes.range((index, attempt + 1)..=(index, u32::MAX)).next().is_some()
 }
 
 /// Names what status does not name yet, and makes what it names.
@@ -133,7 +145,7 @@ fn is_fatal(observed: &Observed<'_>, seat: Seat) -> bool {
 }
 
 fn pod_of<'a>(observed: &Observed<'a>, seat: Seat) -> Option<&'a PodFacts> {
-    observed.pods.iter().find(|pod| pod.seat == seat)
+    observed.pods.get(&seat)
 }
 
 /// Asks a pod to go, once.
@@ -146,7 +158,7 @@ pub(super) fn delete(planned: &mut Planned, pod: &PodFacts, why: &str) {
 
 /// Asks every pod to go.
 pub(super) fn delete_all(observed: &Observed<'_>, planned: &mut Planned, why: &str) {
-    for pod in observed.pods {
+    for pod in observed.pods.values() {
         delete(planned, pod, why);
     }
 }

@@ -23,7 +23,7 @@ pub struct Observed<'a> {
     /// The run, validated.
     pub run: &'a RunFacts,
     /// Its pods: those of the watch for which [`PodFacts::is_of`] holds, and those that our own POSTs have returned since.
-    pub pods: &'a [PodFacts],
+    pub pods: &'a BTreeMap<Seat, PodFacts>,
     /// What is wrong with them.
     pub troubles: &'a BTreeMap<Seat, Trouble>,
     /// Pods that the API server did not take, by attempt, until one is created.
@@ -233,8 +233,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    pub(super) fn note_pods(&mut self, pods: &[PodFacts]) {
-        for pod in pods {
+    pub(super) fn note_pods(&mut self, pods: &BTreeMap<Seat, PodFacts>) {
+        for pod in pods.values() {
             let placed = self.made.entry(pod.seat).or_default();
             *placed |= pod.node.is_some();
         }

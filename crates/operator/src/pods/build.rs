@@ -36,6 +36,9 @@ const DEADMAN_SECONDS: u64 = 30 * 24 * 3_600;
 /// What the dead-man's switch leaves beyond all that may still be going on, seconds.
 const DEADMAN_MARGIN_SECONDS: u64 = 3_600;
 
+/// A `PodTemplateSpec` as JSON.
+type Template = Map<String, Value>;
+
 /// Which run a pod is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunIdentity {
@@ -144,7 +147,7 @@ impl Recipe {
         match recipe.merged(0, 0) {
             // A fault that was said of the template is not said again of what came of it.
             Ok((ours, merged)) if faults.is_empty() => {
-                faults.extend(refuse::merged(&ours, &merged, TEMPLATE, installation))
+                faults.extend(refuse::merged(&ours, &merged, TEMPLATE, installation));
             }
             Ok(_) => {}
             Err(more) => faults.extend(more),
@@ -175,12 +178,8 @@ impl Recipe {
         Ok(PodManifest { name, json: pod })
     }
 
-    /// Ours, and the template merged over it.
-    fn merged(
-        &self,
-        index: u32,
-        attempt: u32,
-    ) -> Result<(Map<String, Value>, Map<String, Value>), Vec<Fault>> {
+    /// Ours, and ours with the template merged over it.
+    fn merged(&self, index: u32, attempt: u32) -> Result<(Template, Template), Vec<Fault>> {
         let ours = self.ours(index, attempt);
         let empty = Map::new();
         let template = self.run.spec.agents.template.as_ref().map_or(&empty, |template| &template.0);

@@ -34,6 +34,8 @@ pub struct PodFacts {
     pub node: Option<String>,
     /// Whether the scheduler has looked and found no node.
     pub unschedulable: bool,
+    /// Whether the pod as a whole is over: none of its containers runs any more.
+    pub over: bool,
     /// How the agent ended; `None` while it may live.
     pub ended: Option<Ended>,
 }
@@ -65,6 +67,10 @@ impl PodFacts {
             deleting: metadata.deletion_timestamp.is_some(),
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty()),
             unschedulable: condition.is_some_and(|one| one.reason.as_deref() == Some("Unschedulable")),
+            over: pod
+                .status
+                .as_ref()
+                .is_some_and(|status| matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"))),
             ended: ended::of(pod),
         })
     }

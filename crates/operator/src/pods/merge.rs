@@ -150,23 +150,23 @@ impl Merge {
     fn lists(&mut self, at: &Place, base: Vec<Value>, patch: Vec<Value>) -> Vec<Value> {
         match strategy::of(&at.table) {
             None => patch,
-            Some(Strategy::Union) => self.union(at, base, patch),
+            Some(Strategy::Union) => self.union(at, base, &patch),
             Some(Strategy::ByKey(key)) => self.by_key(at, key, base, patch),
         }
     }
 
-    fn union(&mut self, at: &Place, base: Vec<Value>, patch: Vec<Value>) -> Vec<Value> {
+    fn union(&mut self, at: &Place, base: Vec<Value>, patch: &[Value]) -> Vec<Value> {
         if patch.iter().any(|item| item.is_object() || item.is_array()) {
             self.fault(&at.shown, "is a list of scalars");
             return base;
         }
         let mut merged: Vec<Value> = Vec::new();
-        for item in base.iter().chain(&patch) {
+        for item in base.iter().chain(patch) {
             if !merged.contains(item) {
                 merged.push(item.clone());
             }
         }
-        ordered(merged, &patch, &base, Clone::clone)
+        ordered(merged, patch, &base, Clone::clone)
     }
 
     fn by_key(&mut self, at: &Place, key: &str, base: Vec<Value>, patch: Vec<Value>) -> Vec<Value> {

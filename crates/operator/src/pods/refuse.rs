@@ -243,7 +243,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn check(template: Value, want: &[&str]) {
+    fn check(template: &Value, want: &[&str]) {
         let installation = Installation::example();
         let faults = super::template(template.as_object().unwrap(), "t", "perf", &installation);
         let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
@@ -253,28 +253,28 @@ mod tests {
 
     #[test]
     fn what_is_ours_is_refused_by_path() {
-        check(json!({"kind": "Pod"}), &["t.kind"]);
+        check(&json!({"kind": "Pod"}), &["t.kind"]);
         check(
-            json!({"metadata": {"name": "a", "namespace": "b"}}),
+            &json!({"metadata": {"name": "a", "namespace": "b"}}),
             &["t.metadata.name", "t.metadata.namespace"],
         );
-        check(json!({"metadata": {"ownerReferences": []}}), &["t.metadata.ownerReferences"]);
-        check(json!({"metadata": {"finalizers": ["a/b"]}}), &["t.metadata.finalizers"]);
+        check(&json!({"metadata": {"ownerReferences": []}}), &["t.metadata.ownerReferences"]);
+        check(&json!({"metadata": {"finalizers": ["a/b"]}}), &["t.metadata.finalizers"]);
         check(
-            json!({"metadata": {"labels": {"lockstep.dev/run": null}}}),
+            &json!({"metadata": {"labels": {"lockstep.dev/run": null}}}),
             &["t.metadata.labels[\"lockstep.dev/run\"]"],
         );
         check(
-            json!({"metadata": {"annotations": {"x.lockstep.dev/run": "a"}}}),
+            &json!({"metadata": {"annotations": {"x.lockstep.dev/run": "a"}}}),
             &["t.metadata.annotations[\"x.lockstep.dev/run\"]"],
         );
         check(
-            json!({"metadata": {"labels": {"app.kubernetes.io/component": "operator"}}}),
+            &json!({"metadata": {"labels": {"app.kubernetes.io/component": "operator"}}}),
             &["t.metadata.labels[\"app.kubernetes.io/component\"]"],
         );
-        check(json!({"spec": {"restartPolicy": "Always"}}), &["t.spec.restartPolicy"]);
-        check(json!({"spec": {"activeDeadlineSeconds": 5}}), &["t.spec.activeDeadlineSeconds"]);
-        check(json!({"spec": {"volumes": [{"name": "lockstep-identity"}]}}), &["t.spec.volumes[0]"]);
+        check(&json!({"spec": {"restartPolicy": "Always"}}), &["t.spec.restartPolicy"]);
+        check(&json!({"spec": {"activeDeadlineSeconds": 5}}), &["t.spec.activeDeadlineSeconds"]);
+        check(&json!({"spec": {"volumes": [{"name": "lockstep-identity"}]}}), &["t.spec.volumes[0]"]);
     }
 
     #[test]
@@ -287,7 +287,7 @@ mod tests {
             }]}})
         };
         check(
-            container("agent"),
+            &container("agent"),
             &[
                 "t.spec.containers[0].command",
                 "t.spec.containers[0].args",
@@ -295,7 +295,7 @@ mod tests {
                 "t.spec.containers[0].volumeMounts[0]",
             ],
         );
-        check(container("sidecar"), &[]);
+        check(&container("sidecar"), &[]);
     }
 
     #[test]
@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn what_a_template_may_set_passes() {
         check(
-            json!({
+            &json!({
                 "metadata": {"labels": {"kueue.x-k8s.io/queue-name": "q", "team": "a"}, "annotations": {"a/b": "c"}},
                 "spec": {
                     "serviceAccountName": "bench", "nodeSelector": {"disk": "nvme"}, "tolerations": [],

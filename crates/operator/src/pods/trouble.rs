@@ -268,7 +268,7 @@ fn advice(reason: Reason) -> Advice {
                 "the Service's name is not resolved",
                 "the agent's image is of another version",
             ],
-            &["kubectl logs POD -n NAMESPACE -c agent", "docs/troubleshooting.md#no-hello"],
+            &["kubectl logs POD -n NAMESPACE -c agent", "kubectl get networkpolicy -n NAMESPACE"],
         ),
         Reason::OOMKilled => (
             &["concurrency times object size is more than the memory limit"],
@@ -298,7 +298,10 @@ fn advice(reason: Reason) -> Advice {
                 "the operator was away for longer than orphanGrace",
                 "the network between agent and operator was down",
             ],
-            &["kubectl get pods of the operator", "raise failurePolicy.orphanGrace"],
+            &[
+                "look whether the operator runs: kubectl get pods -A -l app.kubernetes.io/component=operator",
+                "raise failurePolicy.orphanGrace",
+            ],
         ),
         _ => (
             &["the agent failed, or was killed from within its container"],

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 const NOW: &str = "2026-11-24T10:01:00Z";
 
-fn pod(status: Value) -> Pod {
+fn pod(status: &Value) -> Pod {
     serde_json::from_value(json!({
         "metadata": {"name": "nightly-3-0", "namespace": "perf", "uid": "u", "labels": {
             "lockstep.dev/agent-index": "3", "lockstep.dev/agent-attempt": "0",
@@ -20,8 +20,8 @@ fn judge(pod: &Pod, events: &[PodEvent], said_hello: bool) -> Option<Trouble> {
     of(pod, events, said_hello, NOW.parse().expect("a time"))
 }
 
-fn check(status: Value, want: Option<(Reason, Weight, &str)>) {
-    let trouble = judge(&pod(status.clone()), &[], false);
+fn check(status: &Value, want: Option<(Reason, Weight, &str)>) {
+    let trouble = judge(&pod(status), &[], false);
     let got = trouble.as_ref().map(|trouble| (trouble.reason, trouble.weight));
     assert_eq!(got, want.map(|(reason, weight, _)| (reason, weight)), "{status}");
     if let (Some(trouble), Some((_, _, cause))) = (trouble, want) {
@@ -40,7 +40,7 @@ fn waiting(name: &str, reason: &str, message: &str) -> Value {
     }]})
 }
 
-fn ended(state: Value) -> Value {
+fn ended(state: &Value) -> Value {
     json!({"phase": "Running", "containerStatuses": [
         {"name": "sidecar", "image": "s", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}},
         {"name": "agent", "image": "a", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": state}},
@@ -55,10 +55,10 @@ fn pods_that_find_no_node() {
         ]})
     };
     let no_room = "0/3 nodes are available: 3 Insufficient cpu.";
-    check(scheduled("Unschedulable", no_room), Some((Reason::Unschedulable, Weight::Waits, no_room)));
+    check(&scheduled("Unschedulable", no_room), Some((Reason::Unschedulable, Weight::Waits, no_room)));
     let gated = "Scheduling is blocked due to non-empty scheduling gates";
-    check(scheduled("SchedulingGated", gated), Some((Reason::SchedulingGated, Weight::Waits, gated)));
-    check(json!({"phase": "Pending"}), None);
+    check(&scheduled("SchedulingGated", gated), Some((Reason::SchedulingGated, Weight::Waits, gated)));
+    check(&json!({"phase": "Pending"}), None);
 }
 
 #[test]
@@ -73,13 +73,13 @@ fn containers_that_do_not_come_up() {
         ("CreateContainerError", Reason::CreateContainerError, Waits),
         ("CrashLoopBackOff", Reason::CrashLoop, Waits),
     ] {
-        check(waiting("agent", word, "the text"), Some((reason, weight, "the text")));
-        check(waiting("sidecar", word, "the text"), Some((reason, weight, "container sidecar")));
+        check(&waiting("agent", word, "the text"), Some((reason, weight, "the text")));
+        check(&waiting("sidecar", word, "the text"), Some((reason, weight, "container sidecar")));
     }
     let root = "container has runAsNonRoot and image will run as root";
-    check(waiting("agent", "CreateContainerConfigError", root), Some((Reason::ConfigError, Fatal, root)));
-    check(waiting("agent", "ContainerCreating", ""), None);
-    check(waiting("agent", "PodInitializing", ""), None);
+    check(&waiting("agent", "CreateContainerConfigError", root), Some((Reason::ConfigError, Fatal, root)));
+    check(&waiting("agent", "ContainerCreating", ""), None);
+    check(&waiting("agent", "PodInitializing", ""), None);
 }
 
 #[test]
@@ -87,14 +87,14 @@ fn a_volume_that_is_not_mounted_is_read_from_events_while_nothing_runs() {
     let event = |reason: &str, note: &str| PodEvent { reason: reason.to_owned(), note: note.to_owned() };
     let events =
         [event("Scheduled", "ok"), event("FailedMount", "MountVolume.SetUp failed: secret \"x\" not found")];
-    let trouble = judge(&pod(waiting("agent", "ContainerCreating", "")), &events, false).expect("trouble");
+    let trouble = judge(&pod(&waiting("agent", "ContainerCreating", "")), &events, false).expect("trouble");
     assert_eq!((trouble.reason, trouble.weight), (Reason::FailedMount, Weight::Waits));
     assert!(trouble.problem.cause.contains("secret \"x\" not found"));
     let running = json!({"phase": "Running", "containerStatuses": [{
         "name": "agent", "image": "a", "imageID": "", "ready": true, "restartCount": 0,
         "state": {"running": {"startedAt": NOW}},
     }]});
-    assert_eq!(judge(&pod(running), &events, false), None);
+    assert_eq!(judge(&pod(&running), &events, false), None);
 }
 
 #[test]
@@ -105,24 +105,24 @@ fn an_agent_that_runs_and_does_not_speak() {
             "state": {"running": {"startedAt": at}},
         }]})
     };
-    check(since("2026-11-24T10:00:49Z"), Some((Reason::NoHello, Weight::Waits, "has not said hello")));
-    check(since("2026-11-24T10:00:51Z"), None);
-    assert_eq!(judge(&pod(since("2026-11-24T09:00:00Z")), &[], true), None);
+    check(&since("2026-11-24T10:00:49Z"), Some((Reason::NoHello, Weight::Waits, "has not said hello")));
+    check(&since("2026-11-24T10:00:51Z"), None);
+    assert_eq!(judge(&pod(&since("2026-11-24T09:00:00Z")), &[], true), None);
 }
 
 #[test]
 fn agents_that_ended() {
     let exit = |code: i32| json!({"exitCode": code, "reason": "Error"});
-    check(ended(json!({"exitCode": 0, "reason": "Completed"})), None);
-    check(ended(exit(3)), Some((Reason::Ended, Weight::Ended, "exit code 3")));
-    check(ended(exit(70)), Some((Reason::Orphaned, Weight::Ended, "exit code 70")));
+    check(&ended(&json!({"exitCode": 0, "reason": "Completed"})), None);
+    check(&ended(&exit(3)), Some((Reason::Ended, Weight::Ended, "exit code 3")));
+    check(&ended(&exit(70)), Some((Reason::Orphaned, Weight::Ended, "exit code 70")));
     let oom = json!({"exitCode": 137, "reason": "OOMKilled"});
-    check(ended(oom), Some((Reason::OOMKilled, Weight::Ended, "exit code 137 (killed)")));
+    check(&ended(&oom), Some((Reason::OOMKilled, Weight::Ended, "exit code 137 (killed)")));
     let words = json!({"exitCode": 1, "reason": "Error", "message": "the disk is on fire\n"});
-    check(ended(words), Some((Reason::Ended, Weight::Ended, "the disk is on fire; exit code 1")));
+    check(&ended(&words), Some((Reason::Ended, Weight::Ended, "the disk is on fire; exit code 1")));
     let problem = serde_json::to_string(&Problem::new("no plan", "it is of format 9")).expect("JSON");
     let told = json!({"exitCode": 2, "reason": "Error", "message": problem});
-    check(ended(told), Some((Reason::Ended, Weight::Ended, "no plan: it is of format 9")));
+    check(&ended(&told), Some((Reason::Ended, Weight::Ended, "no plan: it is of format 9")));
 }
 
 #[test]
@@ -130,15 +130,15 @@ fn pods_that_were_taken_away() {
     let failed =
         |reason: &str, message: &str| json!({"phase": "Failed", "reason": reason, "message": message});
     check(
-        failed("Evicted", "The node was low on resource: memory."),
+        &failed("Evicted", "The node was low on resource: memory."),
         Some((Reason::Evicted, Weight::Ended, "low on resource")),
     );
     check(
-        failed("DeadlineExceeded", "Pod was active too long"),
+        &failed("DeadlineExceeded", "Pod was active too long"),
         Some((Reason::DeadlineExceeded, Weight::Ended, "too long")),
     );
     check(
-        failed("Terminated", "Pod was terminated in response to imminent node shutdown."),
+        &failed("Terminated", "Pod was terminated in response to imminent node shutdown."),
         Some((Reason::NodeLost, Weight::Ended, "node shutdown")),
     );
     for (why, reason) in [
@@ -149,39 +149,39 @@ fn pods_that_were_taken_away() {
     ] {
         let conditions =
             json!([{"type": "DisruptionTarget", "status": "True", "reason": why, "message": "m"}]);
-        let mut status = ended(json!({"exitCode": 137, "reason": "Error"}));
+        let mut status = ended(&json!({"exitCode": 137, "reason": "Error"}));
         status["conditions"] = conditions.clone();
-        check(status, Some((reason, Weight::Ended, why)));
+        check(&status, Some((reason, Weight::Ended, why)));
         // Still running: it is shown, and nothing has ended.
         let going = json!({"phase": "Running", "conditions": conditions});
-        check(going, Some((reason, Weight::Waits, why)));
+        check(&going, Some((reason, Weight::Waits, why)));
     }
 }
 
 #[test]
 fn completion_is_the_agents_alone_and_death_must_be_proven() {
-    let clean = ended::of(&pod(ended(json!({"exitCode": 0})))).expect("ended");
+    let clean = ended::of(&pod(&ended(&json!({"exitCode": 0})))).expect("ended");
     assert!(clean.clean && clean.dead);
     // Its node was deleted: called failed from outside, while its container was last seen running.
-    let gone = pod(json!({"phase": "Failed",
+    let gone = pod(&json!({"phase": "Failed",
     "conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC"}],
     "containerStatuses": [{
         "name": "agent", "image": "a", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}},
     }]}));
     let gone = ended::of(&gone).expect("ended");
     assert_eq!((gone.reason, gone.dead), (Reason::NodeLost, false));
-    let never_started = ended::of(&pod(json!({"phase": "Failed", "reason": "Evicted"}))).expect("ended");
+    let never_started = ended::of(&pod(&json!({"phase": "Failed", "reason": "Evicted"}))).expect("ended");
     assert!(never_started.dead);
     let running = json!({"phase": "Running", "containerStatuses": [
         {"name": "sidecar", "image": "s", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": 1}}},
         {"name": "agent", "image": "a", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}},
     ]});
-    assert_eq!(ended::of(&pod(running)), None);
+    assert_eq!(ended::of(&pod(&running)), None);
 }
 
 #[test]
 fn a_killed_agent_of_a_deleted_pod_was_deleted() {
-    let mut pod = pod(ended(json!({"exitCode": 143, "reason": "Error"})));
+    let mut pod = pod(&ended(&json!({"exitCode": 143, "reason": "Error"})));
     pod.metadata.deletion_timestamp =
         Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(NOW.parse().expect("a time")));
     let ended = ended::of(&pod).expect("ended");
@@ -191,13 +191,13 @@ fn a_killed_agent_of_a_deleted_pod_was_deleted() {
 #[test]
 fn every_loss_is_one_that_rules_can_name() {
     for why in ["PreemptionByScheduler", "EvictionByEvictionAPI", "DeletionByTaintManager"] {
-        let mut status = ended(json!({"exitCode": 137}));
+        let mut status = ended(&json!({"exitCode": 137}));
         status["conditions"] = json!([{"type": "DisruptionTarget", "status": "True", "reason": why}]);
-        let loss = ended::of(&pod(status)).expect("ended").loss;
+        let loss = ended::of(&pod(&status)).expect("ended").loss;
         assert!(Reason::from_name(loss.name()).is_some_and(Reason::is_loss), "{}", loss.name());
     }
     for reason in ["Evicted", "DeadlineExceeded", "NodeLost", "UnexpectedAdmissionError"] {
-        let loss = ended::of(&pod(json!({"phase": "Failed", "reason": reason}))).expect("ended").loss;
+        let loss = ended::of(&pod(&json!({"phase": "Failed", "reason": reason}))).expect("ended").loss;
         assert!(Reason::from_name(loss.name()).is_some_and(Reason::is_loss), "{}", loss.name());
     }
 }

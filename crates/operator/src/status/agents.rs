@@ -17,7 +17,7 @@ pub const PROBLEMS_MAX: usize = 32;
 #[must_use]
 pub fn counts(picture: &Picture<'_>) -> AgentsStatus {
     let run = picture.run;
-    let scheduled = picture.pods.iter().filter(|pod| pod.node.is_some()).map(|pod| pod.seat.0);
+    let scheduled = picture.pods.values().filter(|pod| pod.node.is_some()).map(|pod| pod.seat.0);
     let scheduled: std::collections::BTreeSet<u32> = scheduled.collect();
     let mut counts = AgentsStatus {
         desired: int(run.replicas),
@@ -65,7 +65,7 @@ pub fn problems(picture: &Picture<'_>) -> (Vec<AgentProblem>, i64) {
     }
     for (seat, trouble) in picture.troubles {
         // What the pod says is nearer to the cause than what its silence says. Of an attempt before it says nothing now.
-        let current = agents.iter().find(|agent| agent.index == seat.0);
+        let current = agents.get(seat.0 as usize);
         if current.is_some_and(|agent| agent.attempt != seat.1 || agent.state == AgentState::Completed) {
             continue;
         }
@@ -105,7 +105,7 @@ fn of_agent(agent: &AgentView) -> Option<(u8, Reason, String)> {
 }
 
 fn problem(picture: &Picture<'_>, seat: Seat, state: &str, reason: Reason, message: &str) -> AgentProblem {
-    let pod = picture.pods.iter().find(|pod| pod.seat == seat);
+    let pod = picture.pods.get(&seat);
     AgentProblem {
         index: int(seat.0),
         attempt: int(seat.1),

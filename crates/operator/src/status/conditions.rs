@@ -168,10 +168,10 @@ fn published(setter: &mut Setter<'_, '_>, results: &Published) {
     let type_ = ConditionType::ResultsPublished;
     match results {
         Published::Writing => {
-            setter.set(type_, Truth::False, Reason::Collecting, "results are being written")
+            setter.set(type_, Truth::False, Reason::Collecting, "results are being written");
         }
         Published::Done(_) => {
-            setter.set(type_, Truth::True, Reason::ResultsPublished, "results are where they belong")
+            setter.set(type_, Truth::True, Reason::ResultsPublished, "results are where they belong");
         }
         Published::Failed(problem) => {
             let message = format!("{}: {}", problem.what, problem.cause);

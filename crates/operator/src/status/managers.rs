@@ -40,7 +40,7 @@ pub struct Documents {
 pub fn split(run: &RunIdentity, status: &BenchmarkRunStatus) -> Documents {
     let Ok(Value::Object(fields)) = serde_json::to_value(status) else {
         // A status has nothing that JSON cannot say.
-        return Documents { lifecycle: document(run, Map::new()), progress: document(run, Map::new()) };
+        return Documents { lifecycle: document(run, &Map::new()), progress: document(run, &Map::new()) };
     };
     let (mut lifecycle, mut progress): (Map<String, Value>, Map<String, Value>) =
         fields.into_iter().partition(|(name, _)| LIFECYCLE.contains(&name.as_str()));
@@ -48,10 +48,10 @@ pub fn split(run: &RunIdentity, status: &BenchmarkRunStatus) -> Documents {
         progress.insert("epoch".to_owned(), epoch);
     }
     lifecycle.entry("conditions").or_insert_with(|| json!([]));
-    Documents { lifecycle: document(run, lifecycle), progress: document(run, progress) }
+    Documents { lifecycle: document(run, &lifecycle), progress: document(run, &progress) }
 }
 
-fn document(run: &RunIdentity, status: Map<String, Value>) -> Value {
+fn document(run: &RunIdentity, status: &Map<String, Value>) -> Value {
     json!({
         "apiVersion": labels::API_VERSION,
         "kind": labels::KIND,

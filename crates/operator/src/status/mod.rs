@@ -48,7 +48,7 @@ pub struct Picture<'a> {
     /// The run.
     pub run: &'a RunFacts,
     /// Its pods.
-    pub pods: &'a [PodFacts],
+    pub pods: &'a BTreeMap<Seat, PodFacts>,
     /// What is wrong with them.
     pub troubles: &'a BTreeMap<Seat, Trouble>,
     /// What it waits for.

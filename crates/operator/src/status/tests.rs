@@ -25,7 +25,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 struct Scene {
     run: RunFacts,
     plan: Plan,
-    pods: Vec<PodFacts>,
+    pods: BTreeMap<Seat, PodFacts>,
     troubles: BTreeMap<Seat, Trouble>,
     snapshot: Snapshot,
     wait: Option<Wait>,
@@ -48,7 +48,7 @@ impl Scene {
             now: facts.created,
             run: facts,
             plan,
-            pods: Vec::new(),
+            pods: BTreeMap::new(),
             troubles: BTreeMap::new(),
             snapshot,
             wait: None,
@@ -156,7 +156,7 @@ fn is(status: &BenchmarkRunStatus, type_: ConditionType) -> Option<Truth> {
     truth(&status.conditions, type_)
 }
 
-fn reason_of<'a>(status: &'a BenchmarkRunStatus, type_: ConditionType) -> &'a str {
+fn reason_of(status: &BenchmarkRunStatus, type_: ConditionType) -> &str {
     let condition = status.conditions.iter().find(|one| one.type_ == type_.name());
     condition.map_or("", |one| one.reason.as_str())
 }
@@ -382,8 +382,8 @@ fn trouble(reason: Reason, weight: Weight) -> Trouble {
 fn the_worst_agents_are_named_and_the_others_counted() {
     let mut scene = Scene::working(100);
     let agents: &mut Vec<AgentView> = &mut scene.snapshot.view.agents;
-    for index in 0..40 {
-        agents[index].state = AgentState::Disconnected { since_ns: 0, was: Position::Ready };
+    for agent in agents.iter_mut().take(40) {
+        agent.state = AgentState::Disconnected { since_ns: 0, was: Position::Ready };
     }
     agents[70].state = AgentState::Lost(LossReason::Ended("OOMKilled".to_owned()));
     agents[80].state = AgentState::Active(Position::Expected);
