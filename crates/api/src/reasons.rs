@@ -53,6 +53,8 @@ reasons! {
     WaitingForExclusive,
     /// The run waits for room in quota or caps.
     WaitingForQuota(Warning),
+    /// The run waits for nodes: its pods found no place, and were given back or are not made yet.
+    WaitingForRoom(Warning),
     /// Nothing has happened yet.
     Waiting,
     /// Pods were created.
@@ -88,8 +90,16 @@ reasons! {
     // Why agents do not get ready.
     /// No node fits.
     Unschedulable(Warning),
+    /// Something holds a pod back from the scheduler.
+    SchedulingGated(Warning),
     /// The image cannot be pulled.
     ImagePullFailed(Warning),
+    /// The name of an image is none.
+    InvalidImageName(Warning),
+    /// The node cannot create the container.
+    CreateContainerError(Warning),
+    /// A volume cannot be attached or mounted.
+    FailedMount(Warning),
     /// The container cannot be configured: a Secret or key is missing.
     ConfigError(Warning),
     /// The container ends again and again.
@@ -171,7 +181,7 @@ reasons! {
     /// Fewer agents live than the policy demands.
     TooFewAgents(Warning),
     /// The run took longer than it may.
-    DeadlineExceeded(Warning),
+    DeadlineExceeded(Warning, Loss),
     /// A threshold was breached.
     ThresholdBreached(Warning),
     /// The measurement cannot be judged.

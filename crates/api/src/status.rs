@@ -35,6 +35,11 @@ pub struct BenchmarkRunStatus {
     /// Attempt of the whole run, from 1.
     #[schemars(range(min = 0))]
     pub attempt: i64,
+    /// Which attempt of each agent may have a pod: runs of indexes with their attempt, `0-7:0` or `0-2:0,3:1,4-7:0`. No pod
+    /// is made that does not stand here; a coordinator that takes over expects these.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 65_536))]
+    pub agent_attempts: String,
     /// When the run began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,

@@ -9,6 +9,7 @@ mod clock;
 pub mod host;
 mod incoming;
 mod live;
+pub mod progress;
 pub mod report;
 mod server;
 
