@@ -7,6 +7,7 @@
 use anyhow::{Result, bail};
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The port that is held to claim a network. Nothing answers on it.
 const CLAIM_PORT: u16 = 2378;
@@ -18,6 +19,7 @@ const NETWORKS: std::ops::Range<u64> = 64..255;
 /// A claimed network. It is free for others when this is dropped, or with the process.
 pub(crate) struct Network {
     second: u8,
+    next: AtomicU32,
     _claim: TcpListener,
 }
 
@@ -29,13 +31,19 @@ impl Network {
             let offset = random.hash_one(attempt) % (NETWORKS.end - NETWORKS.start);
             let Ok(second) = u8::try_from(NETWORKS.start + offset) else { continue };
             if let Ok(claim) = TcpListener::bind((Ipv4Addr::new(127, second, 0, 1), CLAIM_PORT)) {
-                return Ok(Self { second, _claim: claim });
+                return Ok(Self { second, next: AtomicU32::new(2), _claim: claim });
             }
         }
         bail!(
             "failed to claim a loopback network: port {CLAIM_PORT} could be bound on none of {ATTEMPTS} addresses 127.x.0.1; \
              only Linux serves all of 127.0.0.0/8"
         )
+    }
+
+    /// An address that was not given out before. There are 65,000, for what lives as long as one test binary.
+    pub(crate) fn next(&self) -> Ipv4Addr {
+        let host = self.next.fetch_add(1, Ordering::Relaxed);
+        self.host(u16::try_from(host).expect("a test binary has fewer than 65,000 pods"))
     }
 
     /// An address of it.

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 
@@ -42,10 +42,9 @@ pub struct ControlPlane {
     etcd: Kept,
     pub(crate) layout: Layout,
     pub(crate) keeper: Keeper,
-    pub(crate) network: Network,
+    pub(crate) network: Arc<Network>,
     options: Options,
     names: AtomicU64,
-    next_host: AtomicU32,
 }
 
 impl ControlPlane {
@@ -91,10 +90,9 @@ impl ControlPlane {
             etcd,
             layout,
             keeper,
-            network,
+            network: Arc::new(network),
             options,
             names: AtomicU64::new(0),
-            next_host: AtomicU32::new(2),
         })
     }
 
@@ -189,12 +187,6 @@ impl ControlPlane {
     /// A name that nobody else has in this control plane: the prefix and a number.
     pub(crate) fn unique(&self, prefix: &str) -> String {
         format!("{prefix}-{}", self.names.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// An address of this control plane that nobody else has. There are 65,000.
-    pub(crate) fn unique_address(&self) -> std::net::Ipv4Addr {
-        let host = self.next_host.fetch_add(1, Ordering::Relaxed);
-        self.network.host(u16::try_from(host).expect("fewer than 65,536 pods in one test binary"))
     }
 }
 

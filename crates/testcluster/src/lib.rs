@@ -10,6 +10,7 @@
 //! | [`Caller`], [`PodSecurity`] | clients, kubeconfigs and namespaces for whom a test pretends to be |
 //! | [`Kstatus`] | kubectl, helm, and kstatus' own library |
 //! | [`AuditEntry`] | who asked for what |
+//! | [`Node`], [`Image`], [`Fault`] | where the kubelet would stand: pods as local processes |
 //! | [`Tool`] | the programs, built once from pinned Go modules (`tests/control-plane`) |
 //!
 //! Everything listens on loopback and is gone when its value is dropped, or with the process, even one that is killed.
@@ -25,6 +26,7 @@ mod binaries;
 mod components;
 mod control_plane;
 mod keeper;
+mod node;
 mod tools;
 
 pub use access::{Caller, PodSecurity};
@@ -32,4 +34,5 @@ pub use audit::AuditEntry;
 pub use binaries::Tool;
 pub use control_plane::{ControlPlane, Options};
 pub use lockstep_testkit::process::Ended;
+pub use node::{Fault, Image, Node, NodeOptions};
 pub use tools::Kstatus;

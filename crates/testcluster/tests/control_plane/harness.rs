@@ -129,6 +129,8 @@ async fn the_api_server_goes_and_comes_back_and_old_watches_end_after_a_compacti
     let maps: Api<ConfigMap> = Api::namespaced(client, &namespace);
     let before = maps.get("kube-root-ca.crt").await.unwrap().metadata.resource_version.unwrap();
 
+    // Something must have happened since, for "before" to be too long ago.
+    cluster.namespace("between").await;
     cluster.stop_api_server();
     let error = maps.get("kube-root-ca.crt").await.unwrap_err();
     assert!(format!("{error:?}").contains("ConnectionRefused"), "{error:?}");
@@ -136,7 +138,6 @@ async fn the_api_server_goes_and_comes_back_and_old_watches_end_after_a_compacti
     cluster.compact_etcd();
     cluster.start_api_server().await;
     maps.get("kube-root-ca.crt").await.unwrap();
-    cluster.namespace("after").await;
     let mut watch = std::pin::pin!(maps.watch(&WatchParams::default(), &before).await.unwrap());
     let event = futures::StreamExt::next(&mut watch).await.expect("an answer").unwrap();
     assert!(matches!(&event, kube::api::WatchEvent::Error(status) if status.code == 410), "{event:?}");

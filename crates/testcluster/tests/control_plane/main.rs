@@ -1,6 +1,7 @@
 //! The test control plane and the node that runs its pods, tested themselves: what stands on them stands on this.
 
 mod harness;
+mod node;
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::Api;
