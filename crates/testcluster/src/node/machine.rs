@@ -47,7 +47,9 @@ impl Machine {
                 format!("there is no `{name}`"),
             )
             .likely("util-linux or coreutils is not installed, as in a minimal container image")
-            .next("install util-linux and coreutils (unshare, nsenter, setpriv, mount, chroot, env)")
+            .next(
+                "install util-linux and coreutils (unshare, nsenter, setpriv, mount, chroot, env, realpath)",
+            )
         })?)
     }
 
@@ -58,7 +60,7 @@ impl Machine {
 
     /// Fails, saying what to do, where pods cannot be run.
     pub(super) fn check(&self) -> Result<()> {
-        for tool in ["unshare", "nsenter", "setpriv", "mount", "chroot", "env"] {
+        for tool in ["unshare", "nsenter", "setpriv", "mount", "chroot", "env", "realpath"] {
             self.tool(tool)?;
         }
         let mut probe = std::process::Command::new(self.tool("unshare")?);

@@ -126,22 +126,25 @@ impl Sandbox<'_> {
              for device in null zero full random urandom; do : > \"$root/dev/$device\"; \
              {mount} --bind /dev/$device \"$root/dev/$device\"; done\n\
              ln -s /proc/self/fd \"$root/dev/fd\"; mkdir -m 1777 \"$root/dev/shm\"\n\
-             {mount} -t tmpfs -o mode=1777 none \"$root/tmp\"\n",
+             {mount} -t tmpfs -o mode=1777 none \"$root/tmp\"\n{mount} -t tmpfs -o mode=0755 none \"$root/run\"\n",
             quote(self.hostname)
         );
         for directory in &MACHINE.mounts {
             let _ = writeln!(script, "{mount} --rbind {0} \"$root\"{0}", quote(directory));
         }
+        // Where a path of the container is: `/var/run` and others are links, which must not lead out of it.
+        let (chroot, realpath) = (MACHINE.quoted("chroot"), MACHINE.quoted("realpath"));
+        let _ = writeln!(script, "at() {{ at=\"$root$({chroot} \"$root\" {realpath} -m -- \"$1\")\"; }}");
         for bind in self.binds {
             let (from, to) = (quote(&bind.from.display().to_string()), quote(&bind.to));
             // A file is bound over a file, a directory over a directory; what is missing is made, in memory.
             let _ = writeln!(
                 script,
-                "if [ -d {from} ]; then mkdir -p \"$root\"{to}; else mkdir -p \"$(dirname \"$root\"{to})\"; \
-                 [ -e \"$root\"{to} ] || : > \"$root\"{to}; fi\n{mount} --bind {from} \"$root\"{to}"
+                "at {to}\nif [ -d {from} ]; then mkdir -p \"$at\"; else mkdir -p \"$(dirname \"$at\")\"; \
+                 [ -e \"$at\" ] || : > \"$at\"; fi\n{mount} --bind {from} \"$at\""
             );
             if bind.read_only {
-                let _ = writeln!(script, "{mount} -o remount,bind,ro \"$root\"{to}");
+                let _ = writeln!(script, "{mount} -o remount,bind,ro \"$at\"");
             }
         }
         if self.rights.read_only_root {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, ContainerStateTerminated, ContainerS
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::wait::Condition;
 use lockstep_testcluster::{ControlPlane, Fault, Image, Node, NodeOptions, Options};
-use lockstep_testkit::process::wait_until;
+use lockstep_testkit::process::{processes_of_group, wait_until};
 use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -101,7 +101,7 @@ async fn a_pod_sees_its_environment_volumes_token_user_and_name() {
                    {name: CPU, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1m}}}], \
                  volumeMounts: [{name: work, mountPath: /work}]}, \
                 {name: files, image: 'host:1', command: [sh, -c], \
-                 args: ['cat /config/greeting /var/run/own/token; echo; cat /info/labels; ! touch /x; ls -l /var/run/own/..data/token; hostname'], \
+                 args: ['cat /config/greeting /var/run/own/token; echo; cat /info/labels; echo; ! touch /x; ls -l /var/run/own/..data/token; hostname'], \
                  securityContext: {readOnlyRootFilesystem: true}, \
                  volumeMounts: [{name: config, mountPath: /config}, {name: own, mountPath: /var/run/own, readOnly: true}, \
                    {name: info, mountPath: /info}]}], \
@@ -421,7 +421,14 @@ async fn a_silent_node_loses_its_pods() {
     let namespace = cluster.namespace("silent").await;
     let pods: Api<Pod> = Api::namespaced(cluster.client().await, &namespace);
     cluster
-        .apply(&namespace, &script("orphan", "exec sleep 1000", "terminationGracePeriodSeconds: 1, nodeSelector: {kubernetes.io/hostname: quiet},"))
+        .apply(
+            &namespace,
+            &script(
+                "orphan",
+                "exec sleep 1000",
+                "terminationGracePeriodSeconds: 1, nodeSelector: {kubernetes.io/hostname: quiet},",
+            ),
+        )
         .await;
     until(&pods, "orphan", "running", phase("Running")).await;
     let process = node.processes("orphan", "main")[0];
@@ -449,10 +456,8 @@ async fn a_node_that_is_dropped_leaves_neither_processes_nor_itself() {
     until(&pods, "runs", "running", phase("Running")).await;
     let process = node.processes("runs", "main")[0];
     drop(node);
-    let left = lockstep_testkit::process::processes_of_group(
-        rustix::process::Pid::from_raw(i32::try_from(process).unwrap()).unwrap(),
-    );
-    assert!(left.is_empty(), "{left:?}");
+    let group = rustix::process::Pid::from_raw(i32::try_from(process).unwrap()).unwrap();
+    assert!(wait_until(LIMIT, || processes_of_group(group).is_empty()), "they outlive their node");
     let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(client.clone());
     assert!(
         nodes.get_opt("short").await.unwrap().is_none_or(|node| node.metadata.deletion_timestamp.is_some())
