@@ -2,8 +2,8 @@
 
 use crate::ControlPlane;
 use anyhow::{Context, Result};
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::wait::{await_condition, conditions::is_created};
@@ -104,7 +104,7 @@ impl ControlPlane {
                     (format!("token: admin-token, as: '{name}', as-groups: {groups}"), "default")
                 }
                 Caller::ServiceAccount { namespace, name } => {
-                    let token = self.token(namespace, name, &[]).await?;
+                    let token = self.request_token(namespace, name, &[], None).await?;
                     (format!("token: '{token}'"), namespace.as_str())
                 }
             };
@@ -115,19 +115,51 @@ impl ControlPlane {
 
     /// A token of a ServiceAccount, made by the TokenRequest API for these audiences (none: the API server's).
     ///
-    /// # Errors
-    /// There is no such ServiceAccount, or the API server cannot be reached.
-    pub async fn token(&self, namespace: &str, name: &str, audiences: &[&str]) -> Result<String> {
+    /// # Panics
+    /// There is no such ServiceAccount.
+    pub async fn token(&self, namespace: &str, name: &str, audiences: &[&str]) -> String {
+        let token = self.request_token(namespace, name, audiences, None).await;
+        token.unwrap_or_else(|error| panic!("no token of ServiceAccount {namespace}/{name}: {error:?}"))
+    }
+
+    /// A token of a pod's ServiceAccount that is bound to the pod, as a projected volume gives one.
+    ///
+    /// # Panics
+    /// There is no such pod.
+    pub async fn pod_token(&self, namespace: &str, pod: &str, audiences: &[&str]) -> String {
+        let request = async {
+            let pods: Api<Pod> = Api::namespaced(self.client_of_admin().await?, namespace);
+            let pod = pods.get(pod).await?;
+            let account =
+                pod.spec.and_then(|spec| spec.service_account_name).context("a pod without an account")?;
+            let bound = BoundObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Pod".to_owned()),
+                name: pod.metadata.name,
+                uid: pod.metadata.uid,
+            };
+            self.request_token(namespace, &account, audiences, Some(bound)).await
+        };
+        request.await.unwrap_or_else(|error| panic!("no token of pod {namespace}/{pod}: {error:?}"))
+    }
+
+    async fn request_token(
+        &self,
+        namespace: &str,
+        account: &str,
+        audiences: &[&str],
+        bound_object_ref: Option<BoundObjectReference>,
+    ) -> Result<String> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client_of_admin().await?, namespace);
         let request = TokenRequest {
             spec: TokenRequestSpec {
                 audiences: audiences.iter().map(ToString::to_string).collect(),
                 expiration_seconds: Some(TOKEN_LIFE_S),
-                bound_object_ref: None,
+                bound_object_ref,
             },
             ..TokenRequest::default()
         };
-        let answer = accounts.create_token_request(name, &PostParams::default(), &request).await?;
+        let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;
         Ok(answer.status.context("a TokenRequest without status")?.token)
     }
 

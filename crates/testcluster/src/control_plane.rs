@@ -36,8 +36,8 @@ impl Default for Options {
 /// A running control plane. Its processes and its directory go when it is dropped, or with this process.
 pub struct ControlPlane {
     // In the order in which they end.
-    _scheduler: Kept,
-    _controller_manager: Kept,
+    scheduler: Kept,
+    controller_manager: Kept,
     api_server: Mutex<Option<Kept>>,
     etcd: Kept,
     pub(crate) layout: Layout,
@@ -84,8 +84,8 @@ impl ControlPlane {
         wait_until_ready(&layout, &mut etcd, &mut api_server).await?;
         let manager = layout.kube_controller_manager(&keeper, &options)?;
         Ok(Self {
-            _scheduler: keeper.start(layout.kube_scheduler(&keeper)?, "kube-scheduler")?,
-            _controller_manager: keeper.start(manager, "kube-controller-manager")?,
+            scheduler: keeper.start(layout.kube_scheduler(&keeper)?, "kube-scheduler")?,
+            controller_manager: keeper.start(manager, "kube-controller-manager")?,
             api_server: Mutex::new(Some(api_server)),
             etcd,
             layout,
@@ -113,7 +113,7 @@ impl ControlPlane {
     pub fn processes(&self) -> Vec<u32> {
         let api_server = self.api_server.lock().unwrap_or_else(PoisonError::into_inner);
         let kept =
-            [Some(&self._scheduler), Some(&self._controller_manager), api_server.as_ref(), Some(&self.etcd)];
+            [Some(&self.scheduler), Some(&self.controller_manager), api_server.as_ref(), Some(&self.etcd)];
         kept.into_iter().flatten().map(Kept::id).collect()
     }
 

@@ -1,12 +1,13 @@
 //! The life of a container: image, configuration, start, end, restart.
 //!
-//! Reasons and messages are those of pkg/kubelet/images/image_manager.go (pulls), of
-//! pkg/kubelet/kuberuntime/kuberuntime_container.go (creation, termination message) and kuberuntime_manager.go (back-off).
+//! Reasons and messages are those of pkg/kubelet/kuberuntime/kuberuntime_container.go (creation, termination message) and
+//! kuberuntime_manager.go (back-off).
 
 use super::context::{Entered, Environment, Handle, KillOrder, PodContext};
 use super::environment::{command, environment};
 use super::events::{NORMAL, WARNING};
 use super::faults::Fault;
+use super::image::pull;
 use super::options::Image;
 use super::probes::{self, Probed};
 use super::sandbox::{Bind, Process, Sandbox};
@@ -23,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// How often a configuration that was wrong is looked at again; a kubelet does so with its next sync, 10 s or later.
-const CONFIGURATION_RETRY: Duration = Duration::from_secs(1);
+pub(super) const CONFIGURATION_RETRY: Duration = Duration::from_secs(1);
 /// Back-offs double up to this multiple of the first: 5 min with a kubelet's 10 s.
 const BACK_OFF_FACTOR_MAX: u32 = 30;
 /// A termination message is cut here (`MaxContainerTerminationMessageLength`).
@@ -123,7 +124,8 @@ impl Mounts {
     }
 }
 
-fn doubled(first: Duration, times: u32) -> Duration {
+/// A back-off after so many failures before.
+pub(super) fn doubled(first: Duration, times: u32) -> Duration {
     first * 2_u32.saturating_pow(times).min(BACK_OFF_FACTOR_MAX)
 }
 
@@ -137,7 +139,7 @@ async fn continue_after(ctx: &PodContext, delay: Duration) {
 /// Everything up to the running process; waits, and says for what, while it cannot be had.
 async fn prepare(ctx: &Arc<PodContext>, container: &Container, volumes: &Mounts) -> Result<Running> {
     let name = &container.name;
-    let image = image(ctx, container).await;
+    let image = pull(ctx, container).await;
     let environment = loop {
         let error = match environment(ctx, container).await {
             Ok(environment) => match create_fault(ctx) {
@@ -161,83 +163,14 @@ fn create_fault(ctx: &PodContext) -> Option<String> {
     })
 }
 
-fn wait(ctx: &PodContext, container: &str, reason: &str, message: &str) {
+/// Says that a container waits, and for what.
+pub(super) fn wait(ctx: &PodContext, container: &str, reason: &str, message: &str) {
     ctx.update(container, |record| {
         if let Some(Doing::Ended(ended)) = record.state.take() {
             record.last = Some(ended);
         }
         record.state = Some(Doing::Waiting(reason.to_owned(), message.to_owned()));
     });
-}
-
-/// The image, as soon as it can be pulled.
-async fn image(ctx: &PodContext, container: &Container) -> Image {
-    let (name, wanted) = (&container.name, container.image.as_deref().unwrap_or_default());
-    let mut failures = 0;
-    loop {
-        if !is_image_name(wanted) {
-            let message = format!(
-                "Failed to apply default image tag \"{wanted}\": couldn't parse image name \"{wanted}\": invalid reference format"
-            );
-            ctx.container_event(name, WARNING, "InspectFailed", &message);
-            wait(ctx, name, "InvalidImageName", &message);
-            tokio::time::sleep(ctx.node.options.back_off).await;
-            continue;
-        }
-        let faults = ctx.node.orders.of(&ctx.key());
-        let ordered = faults.into_iter().find_map(|fault| match fault {
-            Fault::ImagePull(message) => Some(message),
-            Fault::CreateContainer(_) | Fault::SlowStart(_) => None,
-        });
-        let cause = match (ordered, ctx.node.options.images.get(wanted)) {
-            (None, Some(image)) => {
-                let message = format!(
-                    "Container image \"{wanted}\" already present on machine and can be accessed by the pod"
-                );
-                ctx.container_event(name, NORMAL, "Pulled", &message);
-                return image.clone();
-            }
-            (Some(message), _) => message,
-            (None, None) => format!("failed to resolve reference \"{wanted}\": {wanted}: not found"),
-        };
-        let (reason, message) = if container.image_pull_policy.as_deref() == Some("Never") {
-            (
-                "ErrImageNeverPull",
-                format!("Container image \"{wanted}\" is not present with pull policy of Never"),
-            )
-        } else {
-            let message = format!("failed to pull and unpack image \"{wanted}\": {cause}");
-            ctx.container_event(name, NORMAL, "Pulling", &format!("Pulling image \"{wanted}\""));
-            ctx.container_event(
-                name,
-                WARNING,
-                "Failed",
-                &format!("Failed to pull image \"{wanted}\": {message}"),
-            );
-            ("ErrImagePull", message)
-        };
-        ctx.container_event(name, WARNING, "Failed", &format!("Error: {reason}"));
-        wait(ctx, name, reason, &message);
-        if reason == "ErrImagePull" {
-            // The next sync finds the pull in its back-off.
-            tokio::time::sleep(CONFIGURATION_RETRY.min(ctx.node.options.back_off)).await;
-            let back_off = format!("Back-off pulling image \"{wanted}\"");
-            ctx.container_event(name, NORMAL, "BackOff", &back_off);
-            ctx.container_event(name, WARNING, "Failed", "Error: ImagePullBackOff");
-            wait(ctx, name, "ImagePullBackOff", &format!("{back_off}: ErrImagePull: {message}"));
-        }
-        tokio::time::sleep(doubled(ctx.node.options.back_off, failures)).await;
-        failures += 1;
-    }
-}
-
-/// Whether a name can be one of an image: lower case but for the tag, no spaces.
-fn is_image_name(name: &str) -> bool {
-    let start = name.rfind('/').map_or(0, |slash| slash + 1);
-    let end = name[start..].find([':', '@']).map_or(name.len(), |at| start + at);
-    let is_known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-/:".contains(&byte);
-    let tag = name[end..].bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-:@".contains(&byte));
-    end > start && name[..end].bytes().all(is_known) && tag && name[end..] != *":"
 }
 
 fn start(
@@ -381,25 +314,4 @@ fn message(path: &Path, log: &Path, falls_back: bool) -> Option<String> {
         text = log[start..].to_vec();
     }
     Some(String::from_utf8_lossy(&text).into_owned()).filter(|text| !text.is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_image_name;
-
-    #[test]
-    fn names_that_no_registry_takes_are_refused() {
-        for (name, expected) in [
-            ("lockstep:test", true),
-            ("registry.example:5000/a/b:V1", true),
-            ("a@sha256:00ff", true),
-            ("Bad:1", false),
-            ("a b", false),
-            ("a:", false),
-            (":tag", false),
-            ("", false),
-        ] {
-            assert_eq!(is_image_name(name), expected, "{name}");
-        }
-    }
 }

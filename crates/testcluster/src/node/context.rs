@@ -9,6 +9,7 @@ use super::state::PodState;
 use crate::addresses::Network;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use kube::Client;
+use kube::api::PatchParams;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
@@ -200,3 +201,8 @@ impl PodContext {
 
 /// Variables of a container that was started, for its exec probes.
 pub(super) type Environment = BTreeMap<String, String>;
+
+/// Who manages the fields that a node writes.
+pub(super) fn as_kubelet() -> PatchParams {
+    PatchParams { field_manager: Some("kubelet".to_owned()), ..PatchParams::default() }
+}

@@ -1,10 +1,11 @@
 //! Events as a kubelet emits them: of the core API, from `kubelet` on this node, one object per thing that happens and a
 //! count of how often (k8s.io/client-go/tools/record). Reasons are those of pkg/kubelet/events/event.go.
 
+use super::context::{NodeContext, as_kubelet};
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Api, ObjectMeta, Patch, PostParams};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -66,10 +67,7 @@ impl Key {
 }
 
 /// Writes what is reported, as long as somebody may report.
-pub(super) async fn write(
-    node: Arc<super::context::NodeContext>,
-    mut reports: mpsc::UnboundedReceiver<Report>,
-) {
+pub(super) async fn write(node: Arc<NodeContext>, mut reports: mpsc::UnboundedReceiver<Report>) {
     let mut written: HashMap<Key, (String, i32)> = HashMap::new();
     let mut number = 0_u64;
     while let Some(report) = reports.recv().await {
@@ -81,7 +79,7 @@ pub(super) async fn write(
         if let Some((name, count)) = written.get_mut(&key) {
             *count += 1;
             let patch = serde_json::json!({"count": count, "lastTimestamp": now});
-            let _ = events.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+            let _ = events.patch(name, &as_kubelet(), &Patch::Merge(patch)).await;
             continue;
         }
         number += 1;

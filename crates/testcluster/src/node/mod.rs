@@ -6,7 +6,7 @@
 //! | file | stands in for |
 //! |---|---|
 //! | `register`, `pods` | Node, Lease, the watch of pods that are bound here |
-//! | `pod`, `container`, `probes` | the pod workers: order, restarts, back-off, deadlines, termination |
+//! | `pod`, `container`, `image`, `probes` | the pod workers: order, restarts, back-off, deadlines, termination |
 //! | `environment`, `volumes`, `atomic`, `token` | what containers are told and find |
 //! | `sandbox`, `machine` | the container runtime: root file system, mounts, user |
 //! | `state`, `publish`, `events` | what a kubelet says, in its shapes (sources in each file) |
@@ -22,6 +22,7 @@ mod context;
 mod environment;
 mod events;
 mod faults;
+mod image;
 mod machine;
 mod names;
 mod options;

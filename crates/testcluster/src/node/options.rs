@@ -108,4 +108,17 @@ impl Image {
         self.files.push((path.to_owned(), from.as_ref().to_owned()));
         self
     }
+
+    /// An image with a binary of this workspace at `/<name>`, which is its entrypoint unless one was added before.
+    ///
+    /// # Panics
+    /// The binary was not built; Cargo builds those of other packages only on request.
+    #[must_use]
+    pub fn workspace_binary(self, name: &str) -> Self {
+        // Tests run from target/<profile>/deps, binaries lie one above.
+        let test = std::env::current_exe().expect("the path of this test binary");
+        let binary = test.parent().and_then(Path::parent).expect("tests run from `deps`").join(name);
+        assert!(binary.is_file(), "{} is not built: run `cargo build --workspace --bins`", binary.display());
+        self.file(&format!("/{name}"), binary)
+    }
 }

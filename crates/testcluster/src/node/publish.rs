@@ -1,11 +1,11 @@
 //! A pod's status, written as a kubelet does (pkg/kubelet/status/status_manager.go): a strategic merge patch with the pod's
 //! uid, so that conditions of others stay and a pod of the same name is never hit.
 
-use super::context::PodContext;
+use super::context::{PodContext, as_kubelet};
 use super::state::status;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{Api, DeleteParams, Patch, Preconditions};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(super) async fn write(ctx: &PodContext) {
             return;
         }
         let patch = serde_json::json!({"metadata": {"uid": ctx.uid()}, "status": status});
-        match pods.patch_status(ctx.name(), &PatchParams::default(), &Patch::Strategic(patch)).await {
+        match pods.patch_status(ctx.name(), &as_kubelet(), &Patch::Strategic(patch)).await {
             Ok(_) => {
                 *published = status;
                 return;

@@ -2,7 +2,7 @@
 //!
 //! Conditions as in pkg/kubelet/nodestatus/setters.go, the Lease as in k8s.io/component-helpers/apimachinery/lease.
 
-use super::context::NodeContext;
+use super::context::{NodeContext, as_kubelet};
 use super::environment::{NODE_CPU, NODE_MEMORY};
 use anyhow::{Context, Result};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -11,7 +11,7 @@ use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Api, ObjectMeta, Patch, PostParams};
 use kube::runtime::wait::await_condition;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -98,7 +98,7 @@ async fn renew(node: &NodeContext) -> Result<()> {
         renew_time: Some(MicroTime(Timestamp::now())),
         ..LeaseSpec::default()
     };
-    match leases.patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await {
+    match leases.patch(name, &as_kubelet(), &Patch::Merge(json!({"spec": spec}))).await {
         Err(kube::Error::Api(answer)) if answer.is_not_found() => {
             let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
             leases.create(&PostParams::default(), &Lease { metadata, spec: Some(spec) }).await?;
@@ -131,11 +131,7 @@ async fn say_ready(node: &NodeContext) -> Result<()> {
         ],
     });
     nodes
-        .patch_status(
-            &node.options.name,
-            &PatchParams::default(),
-            &Patch::Strategic(json!({"status": status})),
-        )
+        .patch_status(&node.options.name, &as_kubelet(), &Patch::Strategic(json!({"status": status})))
         .await?;
     Ok(())
 }

@@ -288,3 +288,92 @@ fn conditions(
         ("PodScheduled", "True", None, None),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What two containers (`a` an init container where `init`) did, and the phase and conditions of their pod.
+    fn check(
+        policy: &str,
+        init: bool,
+        states: &[(&str, Option<i32>)],
+        is_over: bool,
+        expected: (&str, &str, &str),
+    ) {
+        let container = |name: &str| serde_json::json!({"name": name, "image": "i"});
+        let mut spec = serde_json::json!({"restartPolicy": policy, "containers": [container("b")]});
+        let list = if init { "initContainers" } else { "containers" };
+        match spec[list].as_array_mut() {
+            Some(list) => list.insert(0, container("a")),
+            None => spec[list] = serde_json::json!([container("a")]),
+        }
+        let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {}, "spec": spec})).unwrap();
+        let mut state = PodState { is_set_up: true, is_over, ..PodState::default() };
+        for (name, code) in states {
+            let doing = match code {
+                None => Doing::Running(Timestamp::UNIX_EPOCH),
+                Some(exit_code) => Doing::Ended(ContainerStateTerminated {
+                    exit_code: *exit_code,
+                    ..ContainerStateTerminated::default()
+                }),
+            };
+            let record = Record { state: Some(doing), is_ready: true, is_started: true, ..Record::default() };
+            state.containers.insert((*name).to_owned(), record);
+        }
+        let address = Ipv4Addr::LOCALHOST;
+        let status = status(&pod, &state, &PodStatus::default(), address, address, Timestamp::UNIX_EPOCH);
+        let is = |type_: &str| {
+            let mut conditions = status.conditions.iter().flatten();
+            conditions
+                .find(|condition| condition.type_ == type_)
+                .map_or("", |condition| condition.status.as_str())
+        };
+        let found = (status.phase.as_deref().unwrap_or_default(), is("Initialized"), is("Ready"));
+        assert_eq!(found, expected, "{policy} {states:?}");
+    }
+
+    #[test]
+    fn phases_are_those_of_a_kubelet() {
+        for (policy, init, states, is_over, expected) in [
+            ("Never", false, &[][..], false, ("Pending", "True", "False")),
+            ("Never", false, &[("a", None)], false, ("Pending", "True", "False")),
+            ("Never", false, &[("a", None), ("b", None)], false, ("Running", "True", "True")),
+            ("Never", false, &[("a", Some(0)), ("b", None)], false, ("Running", "True", "False")),
+            ("Never", false, &[("a", Some(0)), ("b", Some(0))], false, ("Succeeded", "True", "False")),
+            ("Never", false, &[("a", Some(0)), ("b", Some(1))], false, ("Failed", "True", "False")),
+            ("OnFailure", false, &[("a", Some(0)), ("b", Some(1))], false, ("Running", "True", "False")),
+            ("Always", false, &[("a", Some(0)), ("b", Some(0))], false, ("Running", "True", "False")),
+            ("Always", false, &[("a", Some(0)), ("b", Some(0))], true, ("Succeeded", "True", "False")),
+            ("Always", false, &[("a", Some(0)), ("b", Some(137))], true, ("Failed", "True", "False")),
+            ("Never", true, &[("a", None)], false, ("Pending", "False", "False")),
+            ("Never", true, &[("a", Some(1))], false, ("Failed", "False", "False")),
+            ("OnFailure", true, &[("a", Some(1))], false, ("Pending", "False", "False")),
+            ("Never", true, &[("a", Some(0)), ("b", None)], false, ("Running", "True", "True")),
+        ] {
+            check(policy, init, states, is_over, expected);
+        }
+    }
+
+    #[test]
+    fn a_condition_keeps_its_time_until_it_changes() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {}, "spec": {"containers": [{"name": "a"}]}
+        }))
+        .unwrap();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let address = Ipv4Addr::LOCALHOST;
+        let mut state = PodState { is_set_up: true, ..PodState::default() };
+        let first = status(&pod, &state, &PodStatus::default(), address, address, at(1));
+        let doing = Some(Doing::Running(at(2)));
+        state.containers.insert("a".to_owned(), Record { state: doing, is_ready: true, ..Record::default() });
+        let second = status(&pod, &state, &first, address, address, at(2));
+        let times: BTreeMap<String, i64> = second
+            .conditions
+            .into_iter()
+            .flatten()
+            .filter_map(|condition| Some((condition.type_, condition.last_transition_time?.0.as_second())))
+            .collect();
+        assert_eq!((times["Ready"], times["Initialized"], times["PodScheduled"]), (2, 1, 1));
+    }
+}

@@ -1,11 +1,12 @@
 //! Of the control plane itself.
 
+use crate::story::{eventually, script};
 use crate::{LIMIT, until};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, ListParams, WatchParams};
 use kube::runtime::wait::Condition;
-use lockstep_testcluster::{Caller, ControlPlane, PodSecurity};
+use lockstep_testcluster::{Caller, ControlPlane, Image, NodeOptions, PodSecurity};
 use lockstep_testkit::process::wait_until;
 use serde_json::Value;
 use std::path::Path;
@@ -170,7 +171,7 @@ async fn what_is_killed_leaves_nothing_either() {
     let (directory, processes) =
         said().trim().split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
     let processes: Vec<u32> = processes.split(' ').map(|id| id.parse().unwrap()).collect();
-    assert_eq!(processes.len(), 4);
+    assert_eq!(processes.len(), 5, "four components and a container");
     assert!(
         wait_until(LIMIT, || !processes.iter().any(|id| is_alive(*id))),
         "{processes:?} outlive their test"
@@ -184,8 +185,13 @@ const REPORT: &str = "LOCKSTEP_TESTCLUSTER_REPORT";
 #[tokio::test]
 async fn a_control_plane_for_somebody_who_kills_it() {
     let cluster = ControlPlane::start().await;
-    let processes: Vec<String> = cluster.processes().iter().map(ToString::to_string).collect();
-    assert!(cluster.processes().iter().all(|id| is_alive(*id)));
+    let node = cluster.node(NodeOptions::named("killed").image("host:1", Image::host())).await;
+    let namespace = cluster.namespace("killed").await;
+    cluster.apply(&namespace, &script("runs", "exec sleep 1000", "")).await;
+    eventually("running", || !node.processes("runs", "main").is_empty()).await;
+    let processes = [cluster.processes(), node.processes("runs", "main")].concat();
+    assert!(processes.iter().all(|id| is_alive(*id)));
+    let processes: Vec<String> = processes.iter().map(ToString::to_string).collect();
     if let Some(report) = std::env::var_os(REPORT) {
         std::fs::write(report, format!("{} {}\n", cluster.directory().display(), processes.join(" ")))
             .unwrap();

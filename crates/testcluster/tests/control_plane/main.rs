@@ -1,7 +1,10 @@
 //! The test control plane and the node that runs its pods, tested themselves: what stands on them stands on this.
 
+mod faults;
 mod harness;
-mod node;
+mod lives;
+mod pods;
+mod story;
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::Api;
