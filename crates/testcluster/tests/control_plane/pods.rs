@@ -4,7 +4,7 @@ use crate::story::{condition, event, eventually, phase, script, shared, terminat
 use crate::until;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use lockstep_testcluster::{ControlPlane, Image, NodeOptions, Tool};
 use serde_json::json;
 use std::path::Path;
@@ -221,9 +221,6 @@ async fn many_pods_at_once() {
         until(&pods, &format!("p{number}"), "running", phase("Running")).await;
     }
     assert_eq!(node.processes(&format!("{namespace}/*"), "main").len(), PODS);
-    cluster
-        .kubectl(&["delete", "pods", "--all", "--namespace", &namespace, "--grace-period=1"])
-        .await
-        .expect_code(0);
-    assert!(node.processes(&format!("{namespace}/*"), "main").is_empty());
+    pods.delete_collection(&DeleteParams::default().grace_period(1), &ListParams::default()).await.unwrap();
+    eventually("gone", || node.processes(&format!("{namespace}/*"), "main").is_empty()).await;
 }
