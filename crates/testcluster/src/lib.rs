@@ -1,0 +1,38 @@
+//! A real Kubernetes control plane for tests, and a stand-in for its kubelet.
+//!
+//! A fake API server tests one's own idea of Kubernetes. So the tests of the operator run against kube-apiserver, etcd,
+//! kube-controller-manager and kube-scheduler, with TLS, RBAC, admission and an audit log, in processes of this machine.
+//! Scheduling, garbage collection, eviction, quota, Pod Security are the real thing.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`ControlPlane`] | starts, stops, shares the components |
+//! | [`Caller`], [`PodSecurity`] | clients, kubeconfigs and namespaces for whom a test pretends to be |
+//! | [`Kstatus`] | kubectl, helm, and kstatus' own library |
+//! | [`AuditEntry`] | who asked for what |
+//! | [`Node`], [`Image`], [`Fault`] | where the kubelet would stand: pods as local processes |
+//! | [`Tool`] | the programs, built once from pinned Go modules (`tests/control-plane`) |
+//!
+//! Everything listens on loopback and is gone when its value is dropped, or with the process, even one that is killed.
+//! Nothing is skipped in silence: what a test needs and this machine lacks is a panic that says what to do. Panics are
+//! the way to fail here, because all of it runs in tests. Nothing of this crate is shipped, and it must never be a
+//! dependency of anything that is. It is no way to run a cluster either: nothing is durable, and its admin's token is
+//! in this source.
+
+mod access;
+mod addresses;
+mod audit;
+mod binaries;
+mod components;
+mod control_plane;
+mod keeper;
+mod node;
+mod tools;
+
+pub use access::{Caller, PodSecurity};
+pub use audit::AuditEntry;
+pub use binaries::Tool;
+pub use control_plane::{ControlPlane, Options};
+pub use lockstep_testkit::process::Ended;
+pub use node::{Fault, Image, Node, NodeOptions};
+pub use tools::Kstatus;
