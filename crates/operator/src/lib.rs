@@ -1,4 +1,4 @@
-//! The pure half of the operator: what it would do and what it would say, as functions of what it has seen.
+//! The operator: what it would do and what it would say, as functions of what it has seen, and the client half around them.
 //!
 //! ```text
 //! observe ─→ validate ─────────→ plan ────────→ apply ──→ publish
@@ -11,14 +11,18 @@
 //! - [`status`]: from the decider's view and what was merged to the status, its conditions, its size and its pace.
 //! - [`events`]: from the decider's story to Events.
 //!
-//! Nothing in here holds a client, reads a clock or keeps a socket: time is an argument, observations are values, and
+//! The client half is [`client`], and [`trust`] is how the operator and its agents know each other.
+//!
+//! Nothing in the pure half holds a client, reads a clock or keeps a socket: time is an argument, observations are values, and
 //! every answer can be tested as one. It decides nothing that `core::run` decides: which attempt lives, what a loss costs
 //! and how a run ends come from there.
 
+pub mod client;
 pub mod events;
 pub mod plan;
 pub mod pods;
 pub mod status;
+pub mod trust;
 #[cfg(test)]
 mod testing;
 pub mod validate;

@@ -138,6 +138,13 @@ impl RunFacts {
 }
 
 impl RunFacts {
+    /// Whether the run is this installation's, or nobody's yet.
+    #[must_use]
+    pub fn is_ours(&self, installation: &Installation) -> bool {
+        self.managed_by == installation.managed_by
+            && self.controller.as_ref().is_none_or(|claimed| *claimed == installation.claim())
+    }
+
     /// Whether the attempt under way ends by being suspended: it has no outcome, and resuming begins another one. True from
     /// the moment in which status says so, which is before the decider is told to stop.
     #[must_use]

@@ -1,0 +1,162 @@
+//! Carries out the planner's steps against the API server, one at a time.
+//!
+//! Each write carries what was seen: a resourceVersion, or a uid. So nothing lands on an object that has changed, or on
+//! another one of the same name.
+
+use super::context::Context;
+use crate::plan::observed::Holder;
+use crate::plan::{Names, Rejected};
+use crate::pods::build::{PodManifest, RunIdentity};
+use crate::pods::rejected::{ApiRefusal, Rejection, judge};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Resource, ResourceExt};
+use lockstep_api::{BenchmarkRun, labels};
+use serde_json::{Value, json};
+
+/// Key of the ConfigMap with the authorities.
+pub const CA_KEY: &str = "ca.crt";
+
+/// Writes into a run, given that nobody has since it was seen. Answers with the run as it is now.
+async fn change(context: &Context, run: &BenchmarkRun, mut patch: Value, status: bool) -> Result<BenchmarkRun, kube::Error> {
+    let runs: Api<BenchmarkRun> = Api::namespaced(context.client.clone(), &run.namespace().unwrap_or_default());
+    patch["metadata"]["resourceVersion"] = json!(run.resource_version());
+    patch["metadata"]["uid"] = json!(run.uid());
+    let params = PatchParams { field_manager: Some(labels::MANAGER_LIFECYCLE.to_owned()), ..PatchParams::default() };
+    let (name, patch) = (run.name_any(), Patch::Merge(patch));
+    let now = match status {
+        true => runs.patch_status(&name, &params, &patch).await?,
+        false => runs.patch(&name, &params, &patch).await?,
+    };
+    context.wrote(serde_json::to_vec(&now).map_or(0, |json| json.len()));
+    Ok(now)
+}
+
+/// Claims the run for this installation.
+///
+/// # Errors
+/// When the API server does not take it, as with every function here.
+pub async fn claim(context: &Context, run: &BenchmarkRun) -> Result<BenchmarkRun, kube::Error> {
+    let status = json!({
+        "controller": context.installation.claim(), "epoch": context.epoch,
+        "observedGeneration": run.metadata.generation,
+    });
+    change(context, run, json!({"status": status}), true).await
+}
+
+/// Begins another attempt of the whole run.
+///
+/// # Errors
+/// See [`claim`].
+pub async fn next_attempt(context: &Context, run: &BenchmarkRun, attempt: u32) -> Result<BenchmarkRun, kube::Error> {
+    let status = json!({"attempt": attempt, "agentAttempts": "", "epoch": context.epoch});
+    change(context, run, json!({"status": status}), true).await
+}
+
+/// Names attempts that are about to get pods.
+///
+/// # Errors
+/// See [`claim`].
+pub async fn name(context: &Context, run: &BenchmarkRun, names: &Names) -> Result<BenchmarkRun, kube::Error> {
+    let status = json!({"agentAttempts": names.encode(), "epoch": context.epoch});
+    change(context, run, json!({"status": status}), true).await
+}
+
+/// Adds or removes our finalizer.
+///
+/// # Errors
+/// See [`claim`].
+pub async fn finalizer(context: &Context, run: &BenchmarkRun, stands: bool) -> Result<BenchmarkRun, kube::Error> {
+    let mut finalizers = run.finalizers().to_vec();
+    finalizers.retain(|finalizer| finalizer != labels::FINALIZER);
+    if stands {
+        finalizers.push(labels::FINALIZER.to_owned());
+    }
+    change(context, run, json!({"metadata": {"finalizers": finalizers}}), false).await
+}
+
+/// Writes the ConfigMap by which agents of the run know whom to trust.
+///
+/// # Errors
+/// See [`claim`]. A ConfigMap of this name that another object owns is an error too.
+pub async fn ca(context: &Context, run: &RunIdentity) -> Result<(), kube::Error> {
+    let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &run.namespace);
+    let name = run.ca_config_map();
+    let object = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {
+            "name": name, "namespace": run.namespace, "ownerReferences": [run.owner_reference()],
+            "labels": {labels::RUN: run.name, labels::RUN_UID: run.uid, labels::APP_NAME: labels::APP},
+        },
+        "data": {CA_KEY: context.bundle},
+    });
+    let object: ConfigMap = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
+    match maps.create(&PostParams::default(), &object).await {
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        created => return created.map(|_| ()),
+    }
+    let mut there = maps.get(&name).await?;
+    let owners = there.metadata.owner_references.clone().unwrap_or_default();
+    if owners.iter().any(|owner| owner.uid == run.uid) && there.data != object.data {
+        there.data = object.data;
+        maps.replace(&name, &PostParams::default(), &there).await?;
+    }
+    Ok(())
+}
+
+/// Creates the pod of an attempt.
+///
+/// # Errors
+/// Why the API server did not take it, judged.
+pub async fn create_pod(context: &Context, run: &RunIdentity, pod: &PodManifest) -> Result<Pod, Rejected> {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &run.namespace);
+    // As JSON: fields that our types do not know yet go through.
+    let request = http::Request::post(format!("{}?fieldManager={}", pods.resource_url(), labels::MANAGER_LIFECYCLE))
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(serde_json::to_vec(&pod.json).unwrap_or_default());
+    let created = match request {
+        Ok(request) => context.client.request::<Pod>(request).await,
+        Err(error) => Err(kube::Error::HttpError(error)),
+    };
+    let refusal = match created {
+        Ok(pod) => return Ok(pod),
+        Err(kube::Error::Api(status)) => {
+            ApiRefusal { code: status.code, reason: status.reason.clone(), message: status.message.clone() }
+        }
+        Err(error) => ApiRefusal { code: 0, reason: String::new(), message: error.to_string() },
+    };
+    let why = judge(&refusal, &pod.name, &run.namespace);
+    let holder = match why {
+        Rejection::NameTaken => pods.get_opt(&pod.name).await.ok().flatten().map(|pod| holder(&pod)),
+        _ => None,
+    };
+    Err(Rejected { at: Timestamp::now(), why, holder })
+}
+
+fn holder(pod: &Pod) -> Holder {
+    let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+    Holder {
+        controller_uid: controller.map(|owner| owner.uid.clone()),
+        controller: controller.map(|owner| (owner.kind.clone(), owner.name.clone())),
+        deleting: pod.meta().deletion_timestamp.is_some(),
+    }
+}
+
+/// Deletes the object of this name and uid; one that is gone, or is another by now, is left as it is.
+///
+/// # Errors
+/// See [`claim`].
+pub async fn delete<K>(api: &Api<K>, name: &str, uid: &str) -> Result<(), kube::Error>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    match api.delete(name, &params).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+

@@ -1,0 +1,72 @@
+//! What all desks share.
+
+use crate::pods::config::Installation;
+use crate::status::pace::Budget;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector::Store;
+use lockstep_api::BenchmarkRun;
+use lockstep_coordinator::Coordinator;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// What all desks share.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// The installation.
+    pub installation: Installation,
+    /// Every run that may be ours.
+    pub runs: Store<BenchmarkRun>,
+    /// Every pod with the labels of a run.
+    pub pods: Store<Pod>,
+    /// Drives runs.
+    pub coordinator: Coordinator,
+    /// What agents trust, PEM.
+    pub bundle: String,
+    /// Epoch of this leader.
+    pub epoch: i64,
+    /// Writes Events; one for all, since it keeps their series.
+    pub recorder: Recorder,
+    budget: Mutex<Budget>,
+    began: Instant,
+}
+
+impl Context {
+    /// Everything, with a full budget of writes.
+    #[allow(clippy::too_many_arguments, reason = "called once, each named at the caller")]
+    #[must_use]
+    pub fn new(
+        client: Client,
+        installation: Installation,
+        runs: Store<BenchmarkRun>,
+        pods: Store<Pod>,
+        coordinator: Coordinator,
+        bundle: String,
+        epoch: i64,
+        recorder: Recorder,
+    ) -> Self {
+        let budget = Mutex::new(Budget::new(0));
+        let began = Instant::now();
+        Self { client, installation, runs, pods, coordinator, bundle, epoch, recorder, budget, began }
+    }
+
+    /// Milliseconds since the operator began: the clock of budgets.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The budget of writes, as it stands.
+    #[must_use]
+    pub fn budget(&self) -> Budget {
+        *self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A document was written, after which its object has so many bytes.
+    pub fn wrote(&self, object_bytes: usize) {
+        let now_ms = self.now_ms();
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner).wrote(object_bytes, now_ms);
+    }
+}

@@ -1,0 +1,460 @@
+//! One run, from its first sight to its last: observe → validate → plan → apply → publish, again and again.
+//!
+//! A round looks at what the stores hold now and does what is due; whatever happens only wakes it. A write that fails ends
+//! the round, is said, and is tried again: not-ready is data, and an answer that was lost shows in the next round.
+
+use super::apply;
+use super::context::Context;
+use super::live::{InMemory, Live, News};
+use super::publish::Publisher;
+use super::results;
+use crate::events::{of_change, of_told};
+use crate::plan::{
+    Action, Conclusion, Decider, Memory, Observed, OtherRun, Rejected, RunFacts, Step, Wait, plan,
+};
+use crate::pods::build::RunIdentity;
+use crate::pods::facts::{PodFacts, Seat};
+use crate::pods::trouble::{self, PodEvent, Trouble};
+use crate::status::{self, Picture, Published, Stand, managers};
+use crate::validate::{Validated, validate};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{self as core, Pod};
+use kube::api::{Api, ListParams};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+use lockstep_api::BenchmarkRun;
+use lockstep_api::status::BenchmarkRunStatus;
+use lockstep_coordinator::report::{WallTimes, build};
+use lockstep_core::results::Report;
+use lockstep_core::run::message::Told;
+use lockstep_core::run::view::RunView;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How often a run under way is looked at though nothing woke us: its progress has to be written.
+const LIVELY: Duration = Duration::from_secs(1);
+/// The same for any other run.
+const QUIET: Duration = Duration::from_secs(30);
+/// Wait after a round that failed.
+const FAILED: Duration = Duration::from_secs(2);
+/// How long our own write may take to come back through the watch.
+const ECHO: Duration = Duration::from_millis(50);
+/// How often we wait for that before we go on with what the store holds.
+const ECHOES_MAX: u32 = 40;
+/// Events of one pod that are looked at.
+const POD_EVENTS_MAX: u32 = 20;
+
+/// The desk of one run.
+pub struct Desk {
+    context: Arc<Context>,
+    wake: Arc<Notify>,
+    /// Where it is found.
+    key: ObjectRef<BenchmarkRun>,
+    uid: String,
+    memory: Memory,
+    rejected: BTreeMap<Seat, Rejected>,
+    /// Pods that we made and that the watch has not shown yet.
+    made: BTreeMap<Seat, PodFacts>,
+    /// resourceVersion of our last write, until the watch shows it.
+    echo: Option<(String, u32)>,
+    ca_written: bool,
+    live: Option<Live>,
+    over: Option<Over>,
+    concluded: Option<Conclusion>,
+    publisher: Publisher,
+    status: Option<BenchmarkRunStatus>,
+    tales: Vec<Told>,
+}
+
+/// A run that is over.
+struct Over {
+    plan: Arc<lockstep_core::plan::Plan>,
+    view: RunView,
+    report: Report,
+    results: Published,
+}
+
+/// Why a round ended early.
+#[derive(Debug, thiserror::Error)]
+enum RoundError {
+    #[error("the API server did not take a write")]
+    Api(#[from] kube::Error),
+    #[error("the coordinator did not take the run")]
+    Begin(#[from] serde_json::Error),
+}
+
+impl Desk {
+    /// A desk for a run that was seen.
+    #[must_use]
+    pub fn new(context: Arc<Context>, run: &BenchmarkRun, wake: Arc<Notify>) -> Self {
+        Self {
+            context,
+            wake,
+            key: ObjectRef::from_obj(run),
+            uid: run.uid().unwrap_or_default(),
+            memory: Memory::default(),
+            rejected: BTreeMap::new(),
+            made: BTreeMap::new(),
+            echo: None,
+            ca_written: false,
+            live: None,
+            over: None,
+            concluded: None,
+            publisher: Publisher::default(),
+            status: run.status.clone(),
+            tales: Vec::new(),
+        }
+    }
+
+    /// Works until the run is gone.
+    pub async fn serve(mut self) {
+        while let Some(run) = self.run() {
+            let again = match self.round(&run).await {
+                Ok(again) => again,
+                Err(error) => {
+                    let source = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(run = %self.key, %error, source, "the round is tried again");
+                    FAILED
+                }
+            };
+            self.wait(again).await;
+        }
+        tracing::info!(run = %self.key, "the run is gone");
+    }
+
+    /// The run, while it is the one that this desk was opened for.
+    fn run(&self) -> Option<Arc<BenchmarkRun>> {
+        let run = self.context.runs.get(&self.key)?;
+        (run.metadata.uid.as_ref() == Some(&self.uid)).then_some(run)
+    }
+
+    async fn wait(&mut self, again: Duration) {
+        let news = async {
+            match &mut self.live {
+                Some(live) => live.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.wake.notified() => {}
+            () = tokio::time::sleep(again) => {}
+            news = news => match news {
+                News::Wish => {}
+                News::Told(told) => self.tales.push(told),
+                News::Over => self.collect().await,
+            },
+        }
+    }
+
+    /// One round; answers when to look again though nothing wakes us.
+    async fn round(&mut self, run: &BenchmarkRun) -> Result<Duration, RoundError> {
+        if self.awaits_echo(run) {
+            return Ok(ECHO);
+        }
+        let checked = validate(run, &self.context.installation);
+        let (facts, validated) = match checked {
+            Ok(None) => return Ok(QUIET),
+            Ok(Some(validated)) => (validated.facts.clone(), Some(validated)),
+            Err(conclusion) => {
+                let Ok(Some(facts)) = RunFacts::of(run) else { return Ok(QUIET) };
+                if facts.finished.is_none() {
+                    self.concluded.get_or_insert(*conclusion);
+                }
+                (facts, None)
+            }
+        };
+        if !facts.is_ours(&self.context.installation) {
+            return Ok(QUIET);
+        }
+        let pods = self.pods(&facts.identity);
+        let troubles = self.troubles(&facts.identity, &pods).await;
+        self.rejected.retain(|seat, _| !pods.contains_key(seat));
+        let decider = self.decider(&facts, run);
+        let others = self.others(run);
+        let now = Timestamp::now();
+        let mut planned = plan(&Observed {
+            now,
+            run: &facts,
+            pods: &pods,
+            troubles: &troubles,
+            rejected: &self.rejected,
+            ca_written: self.ca_written,
+            decider: &decider,
+            others: &others,
+            installation: &self.context.installation,
+            memory: &self.memory,
+        });
+        // Nothing more is begun for a run that was over before it began; what it leaves, its end looks after.
+        if self.concluded.is_some() && facts.finished.is_none() && facts.controller.is_some() {
+            planned.steps.clear();
+        }
+        self.memory = planned.memory.clone();
+        let mut done = Ok(());
+        for step in std::mem::take(&mut planned.steps) {
+            done = self.carry_out(run, &facts, validated.as_ref(), step).await;
+            if done.is_err() || self.echo.is_some() {
+                break;
+            }
+        }
+        // What is known is said, also when a step failed.
+        let again_ms = self.publish(run, &facts, validated.as_ref(), &pods, &troubles, planned.wait.as_ref()).await?;
+        done?;
+        let mut again = if self.echo.is_some() {
+            ECHO
+        } else if self.live.is_some() || self.over.is_some() || !pods.is_empty() {
+            LIVELY
+        } else {
+            QUIET
+        };
+        if let Some(at_ms) = again_ms {
+            again = again.min(Duration::from_millis(at_ms.saturating_sub(self.context.now_ms())));
+        }
+        if let Some(at) = planned.again_at {
+            again = again.min(Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO));
+        }
+        Ok(again.max(Duration::from_millis(10)))
+    }
+
+    /// Whether our own last write is not in the store yet: what it holds is older than what we know.
+    fn awaits_echo(&mut self, run: &BenchmarkRun) -> bool {
+        let Some((version, waited)) = &mut self.echo else { return false };
+        *waited += 1;
+        if run.resource_version().as_ref() == Some(version) || *waited > ECHOES_MAX {
+            self.echo = None;
+        }
+        self.echo.is_some()
+    }
+
+    /// Pods of the run: those that the watch shows, and those that we have just made.
+    fn pods(&mut self, run: &RunIdentity) -> BTreeMap<Seat, PodFacts> {
+        let ours = |pod: &Arc<Pod>| {
+            let namespace = pod.metadata.namespace.as_deref() == Some(&run.namespace);
+            PodFacts::of(pod).filter(|facts| namespace && facts.is_of(run))
+        };
+        let state = self.context.pods.state();
+        let seen: BTreeMap<Seat, PodFacts> =
+            state.iter().filter_map(ours).map(|facts| (facts.seat, facts)).collect();
+        self.made.retain(|seat, _| !seen.contains_key(seat));
+        let mut pods = self.made.clone();
+        pods.extend(seen);
+        pods
+    }
+
+    async fn troubles(&self, run: &RunIdentity, pods: &BTreeMap<Seat, PodFacts>) -> BTreeMap<Seat, Trouble> {
+        let mut troubles = BTreeMap::new();
+        for facts in pods.values() {
+            let key = ObjectRef::<Pod>::new(&facts.name).within(&run.namespace);
+            let Some(pod) = self.context.pods.get(&key) else { continue };
+            let hello = self.live.as_ref().is_some_and(|live| live.has_said_hello(facts.seat));
+            let events = if hello || facts.ended.is_some() { Vec::new() } else { self.pod_events(run, facts).await };
+            if let Some(trouble) = trouble::of(&pod, &events, hello, Timestamp::now()) {
+                troubles.insert(facts.seat, trouble);
+            }
+        }
+        troubles
+    }
+
+    /// Events of a pod that has a node and whose containers do not come up: mounts that fail are told nowhere else.
+    async fn pod_events(&self, run: &RunIdentity, pod: &PodFacts) -> Vec<PodEvent> {
+        if pod.node.is_none() {
+            return Vec::new();
+        }
+        let events: Api<core::Event> = Api::namespaced(self.context.client.clone(), &run.namespace);
+        let about = format!("involvedObject.uid={}", pod.uid);
+        let params = ListParams::default().fields(&about).limit(POD_EVENTS_MAX);
+        match events.list(&params).await {
+            Ok(list) => list.items.iter().map(PodEvent::from).collect(),
+            Err(error) => {
+                tracing::debug!(%error, pod = pod.name, "its Events cannot be read");
+                Vec::new()
+            }
+        }
+    }
+
+    fn decider(&self, facts: &RunFacts, run: &BenchmarkRun) -> Decider {
+        if self.over.is_some() {
+            return Decider::Over;
+        }
+        match &self.live {
+            Some(live) => live.decider(),
+            // It had begun, and not here.
+            None if facts.finished.is_none() && has_begun(run) => Decider::TakingOver,
+            None => Decider::Absent,
+        }
+    }
+
+    fn others(&self, run: &BenchmarkRun) -> Vec<OtherRun> {
+        let other = |other: &Arc<BenchmarkRun>| {
+            let facts = RunFacts::of(other).ok().flatten()?;
+            let mine = other.metadata.uid == run.metadata.uid;
+            (!mine && facts.finished.is_none()).then(|| OtherRun {
+                active: !facts.names.is_empty(),
+                eager: !facts.suspend && facts.stop.is_none() && !facts.deleting,
+                short: false,
+                created: facts.created,
+                group: facts.group.clone(),
+                namespace: facts.identity.namespace,
+                name: facts.identity.name,
+            })
+        };
+        self.context.runs.state().iter().filter_map(other).collect()
+    }
+
+    async fn carry_out(
+        &mut self,
+        run: &BenchmarkRun,
+        facts: &RunFacts,
+        validated: Option<&Validated>,
+        Step { action, why }: Step,
+    ) -> Result<(), RoundError> {
+        tracing::info!(run = %self.key, ?action, %why, "step");
+        let context = Arc::clone(&self.context);
+        let identity = &facts.identity;
+        match action {
+            Action::Claim => self.await_echo(&apply::claim(&context, run).await?),
+            Action::NextAttempt { attempt } => {
+                (self.live, self.over) = (None, None);
+                self.await_echo(&apply::next_attempt(&context, run, attempt).await?);
+            }
+            Action::AddFinalizer => self.await_echo(&apply::finalizer(&context, run, true).await?),
+            Action::RemoveFinalizer => self.await_echo(&apply::finalizer(&context, run, false).await?),
+            Action::Name(names) => self.await_echo(&apply::name(&context, run, &names).await?),
+            Action::WriteCa => {
+                apply::ca(&context, identity).await?;
+                self.ca_written = true;
+                self.wake.notify_one();
+            }
+            Action::CreatePod(seat) => {
+                let Some(validated) = validated else { return Ok(()) };
+                let Ok(pod) = validated.recipe.pod(seat.0, seat.1) else { return Ok(()) };
+                match apply::create_pod(&context, identity, &pod).await {
+                    Ok(pod) => {
+                        self.rejected.remove(&seat);
+                        self.made.extend(PodFacts::of(&pod).map(|facts| (seat, facts)));
+                    }
+                    Err(rejected) => {
+                        self.rejected.insert(seat, rejected);
+                        self.wake.notify_one();
+                    }
+                }
+            }
+            Action::DeletePod { name, uid } => {
+                let pods: Api<Pod> = Api::namespaced(context.client.clone(), &identity.namespace);
+                apply::delete(&pods, &name, &uid).await?;
+            }
+            Action::Begin => {
+                let Some(validated) = validated else { return Ok(()) };
+                let begun = context.coordinator.begin(Arc::clone(&validated.plan), false, Arc::new(InMemory))?;
+                self.live = Some(Live::new(Arc::clone(&validated.plan), begun));
+            }
+            Action::Stop(stop) => {
+                if let Some(live) = &mut self.live {
+                    live.stop(stop);
+                }
+            }
+            Action::TellEnded { seat, loss, clean } => {
+                if let Some(live) = &mut self.live {
+                    live.ended(seat, loss, clean);
+                }
+            }
+            Action::Conclude(conclusion) => self.concluded = Some(*conclusion),
+            Action::DeleteRun => {
+                let runs: Api<BenchmarkRun> = Api::namespaced(context.client.clone(), &identity.namespace);
+                apply::delete(&runs, &identity.name, &identity.uid).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn await_echo(&mut self, now: &BenchmarkRun) {
+        self.echo = now.resource_version().map(|version| (version, 0));
+    }
+
+    /// The run is over: its report is built, and written.
+    async fn collect(&mut self) {
+        let Some(live) = self.live.take() else { return };
+        let (clock, plan) = (live.clock, Arc::clone(&live.plan));
+        let snapshot = Arc::clone(&live.snapshots.borrow());
+        match live.end().await {
+            Ok(end) => {
+                let times = WallTimes {
+                    started: clock.time(snapshot.began_ns).0.to_string(),
+                    finished: Timestamp::now().to_string(),
+                };
+                let report = build(&end, &times, env!("CARGO_PKG_VERSION"));
+                self.over = Some(Over { plan, view: end.view, report, results: Published::Writing });
+            }
+            Err(error) => tracing::error!(run = %self.key, %error, "the run's task broke"),
+        }
+    }
+
+    async fn publish(
+        &mut self,
+        run: &BenchmarkRun,
+        facts: &RunFacts,
+        validated: Option<&Validated>,
+        pods: &BTreeMap<Seat, PodFacts>,
+        troubles: &BTreeMap<Seat, Trouble>,
+        wait: Option<&Wait>,
+    ) -> Result<Option<u64>, RoundError> {
+        if let Some(over) = &mut self.over
+            && over.results == Published::Writing
+        {
+            over.results = match results::publish(&self.context, &facts.identity, &over.report).await {
+                Ok(done) => Published::Done(done),
+                Err(problem) => Published::Failed(problem),
+            };
+        }
+        let snapshot = self.live.as_ref().map(|live| Arc::clone(&live.snapshots.borrow()));
+        let stand = match (&self.concluded, &self.over, &self.live, &snapshot) {
+            _ if facts.finished.is_some() => Stand::Finished,
+            (Some(conclusion), ..) => Stand::Concluded(conclusion),
+            (_, Some(over), ..) => {
+                Stand::Over { plan: &over.plan, view: &over.view, report: &over.report, results: &over.results }
+            }
+            (_, _, Some(live), Some(snapshot)) => Stand::Live { plan: &live.plan, snapshot },
+            _ if validated.is_some() => Stand::Waiting,
+            _ => Stand::Unseen,
+        };
+        let claim = self.context.installation.claim();
+        let picture = Picture {
+            now: Timestamp::now(),
+            generation: run.metadata.generation.unwrap_or_default(),
+            epoch: self.context.epoch,
+            controller: facts.controller.as_ref().map(|_| claim.as_str()),
+            run: facts,
+            pods,
+            troubles,
+            wait,
+            stand,
+        };
+        let before = self.status.clone().unwrap_or_default();
+        let stored = run.status.clone().unwrap_or_default();
+        let bare = BenchmarkRun { status: None, ..run.clone() };
+        let others_bytes = serde_json::to_vec(&bare).map_or(0, |json| json.len())
+            + crate::status::fit::MANAGED_FIELDS_BYTES;
+        // Names and claims come from what is stored: they are written by steps, not by a projection of ours.
+        let base = BenchmarkRunStatus { controller: stored.controller, ..before.clone() };
+        let status = crate::status::fit::fit(status::project(&base, &picture), others_bytes);
+        let documents = managers::split(&facts.identity, &status);
+        let again = self.publisher.status(&self.context, &facts.identity, &status, documents).await?;
+        for told in std::mem::take(&mut self.tales) {
+            if let Some(note) = of_told(&facts.identity, &told) {
+                self.publisher.event(&self.context, run, note).await;
+            }
+        }
+        for note in of_change(&before, &status) {
+            self.publisher.event(&self.context, run, note).await;
+        }
+        self.status = Some(status);
+        Ok(again)
+    }
+}
+
+/// Whether status says that the run had begun in some coordinator.
+fn has_begun(run: &BenchmarkRun) -> bool {
+    let phase = run.status.as_ref().map_or("", |status| status.phase.as_str());
+    matches!(phase, "Preflight" | "Preparing" | "Running" | "CleaningUp" | "Collecting")
+}

@@ -1,0 +1,128 @@
+//! A run under way in the coordinator of this process: what its decider wishes, and what it was told.
+
+use crate::plan::{Decider, Wish};
+use crate::pods::facts::Seat;
+use crate::status::WallClock;
+use jiff::Timestamp;
+use lockstep_coordinator::{HostRequest, ResultStore, RunHandle, Snapshot, monotonic_ns};
+use lockstep_core::plan::Plan;
+use lockstep_core::results::part::StagePart;
+use lockstep_core::run::agent::LossReason;
+use lockstep_core::run::message::{Stop, Told};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// A run under way.
+pub struct Live {
+    /// Its plan.
+    pub plan: Arc<Plan>,
+    /// How far it is.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Wall time of the coordinator's clock.
+    pub clock: WallClock,
+    handle: RunHandle,
+    requests: mpsc::UnboundedReceiver<HostRequest>,
+    wishes: BTreeMap<Seat, Wish>,
+    told: BTreeSet<Seat>,
+    stopped: Option<Stop>,
+}
+
+/// What the decider had to say.
+#[derive(Debug)]
+pub enum News {
+    /// Something to act on.
+    Wish,
+    /// A line of the run's story.
+    Told(Told),
+    /// The run is over.
+    Over,
+}
+
+impl Live {
+    /// A run that has just begun.
+    #[must_use]
+    pub fn new(
+        plan: Arc<Plan>,
+        (handle, requests): (RunHandle, mpsc::UnboundedReceiver<HostRequest>),
+    ) -> Self {
+        Self {
+            plan,
+            snapshots: handle.snapshots(),
+            clock: WallClock { wall: Timestamp::now(), at_ns: monotonic_ns() },
+            handle,
+            requests,
+            wishes: BTreeMap::new(),
+            told: BTreeSet::new(),
+            stopped: None,
+        }
+    }
+
+    /// The next thing that the decider has to say.
+    pub async fn next(&mut self) -> News {
+        loop {
+            match self.requests.recv().await {
+                Some(HostRequest::Spawn { index, attempt }) => {
+                    self.wishes.insert((index, attempt), Wish::Lives);
+                    return News::Wish;
+                }
+                Some(HostRequest::Kill { index, attempt }) => {
+                    self.wishes.insert((index, attempt), Wish::Goes);
+                    return News::Wish;
+                }
+                Some(HostRequest::Told(told)) => return News::Told(told),
+                Some(HostRequest::StageOver { .. }) => {}
+                Some(HostRequest::Over) | None => return News::Over,
+            }
+        }
+    }
+
+    /// As the planner sees it.
+    #[must_use]
+    pub fn decider(&self) -> Decider {
+        Decider::Live { wishes: self.wishes.clone(), told: self.told.clone(), stopped: self.stopped }
+    }
+
+    /// Agents of which a hello was heard.
+    #[must_use]
+    pub fn has_said_hello(&self, (index, attempt): Seat) -> bool {
+        use lockstep_core::run::agent::{AgentState, Position};
+        let snapshot = self.snapshots.borrow();
+        let agent = snapshot.view.agents.get(index as usize);
+        agent.is_some_and(|agent| {
+            agent.attempt > attempt
+                || (agent.attempt == attempt && agent.state != AgentState::Active(Position::Expected))
+        })
+    }
+
+    /// Asks the decider to stop.
+    pub fn stop(&mut self, stop: Stop) {
+        self.stopped = self.stopped.max(Some(stop));
+        self.handle.stop(stop);
+    }
+
+    /// Tells the decider that an attempt has ended.
+    pub fn ended(&mut self, seat: Seat, loss: LossReason, clean: bool) {
+        self.told.insert(seat);
+        self.handle.ended(seat.0, seat.1, loss, clean);
+    }
+
+    /// Everything that a report needs.
+    ///
+    /// # Errors
+    /// When the run's task broke.
+    pub async fn end(self) -> Result<lockstep_coordinator::RunEnd, tokio::task::JoinError> {
+        self.handle.end().await
+    }
+}
+
+/// Keeps results in memory until the report is written. They do not outlive this process.
+#[derive(Debug)]
+pub struct InMemory;
+
+impl ResultStore for InMemory {
+    fn persist(&self, _: &StagePart, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! The `lockstep-operator` binary: `run` serves a cluster, `crds` prints what it serves.
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::{Api, Client};
+use lockstep_coordinator::Coordinator;
+use lockstep_operator::client::context::Context;
+use lockstep_operator::client::watch;
+use lockstep_operator::pods::config::Installation;
+use lockstep_operator::trust::authority::Authority;
+use lockstep_operator::trust::tokens::PodTokens;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// Epoch of a leader without rivals.
+const EPOCH_ALONE: i64 = 1;
+
+/// Runs BenchmarkRuns of a cluster.
+#[derive(Debug, Parser)]
+#[command(name = "lockstep-operator", version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves until it is asked to end.
+    Run {
+        /// What the chart installed, YAML or JSON.
+        #[arg(long, env = "LOCKSTEP_INSTALLATION")]
+        installation: PathBuf,
+        /// Where agents connect.
+        #[arg(long, default_value = "0.0.0.0:7443")]
+        listen: SocketAddr,
+        /// Secret of the operator's namespace with its certificate authority; made empty by the chart.
+        #[arg(long, default_value = "lockstep-ca")]
+        ca_secret: String,
+    },
+    /// Prints the CustomResourceDefinition.
+    Crds,
+}
+
+fn main() -> Result<()> {
+    let Args { command } = Args::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("LOCKSTEP_LOG").unwrap_or_else(|_| "info".into()),
+        )
+        .init();
+    match command {
+        Command::Crds => {
+            print!("{}", serde_yaml::to_string(&lockstep_api::crd::json())?);
+            Ok(())
+        }
+        Command::Run { installation, listen, ca_secret } => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(serve(&installation, listen, &ca_secret))
+        }
+    }
+}
+
+async fn serve(installation: &std::path::Path, listen: SocketAddr, ca_secret: &str) -> Result<()> {
+    let text = std::fs::read_to_string(installation)
+        .with_context(|| format!("the installation {} cannot be read", installation.display()))?;
+    let installation: Installation =
+        serde_yaml::from_str(&text).context("the installation is not what the chart makes")?;
+    let client = Client::try_default().await.context("the API server cannot be found")?;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &installation.namespace);
+    let authority = Authority::of_secret(&secrets, ca_secret).await?;
+    let (runs, run_changes) = watch::runs(client.clone());
+    let (pods, pod_changes) = watch::pods(client.clone());
+    let host = installation.coordinator.rsplit_once(':').map_or("", |(host, _)| host).to_owned();
+    let tls = authority.server(&[host])?;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("port {listen}"))?;
+    let tokens = PodTokens::new(client.clone(), runs.clone(), pods.clone());
+    let coordinator = Coordinator::serve(listener, Arc::new(tokens), Some(tls));
+    let reporter = Reporter { controller: "lockstep.dev/operator".to_owned(), instance: std::env::var("HOSTNAME").ok() };
+    let recorder = Recorder::new(client.clone(), reporter);
+    let bundle = authority.bundle().to_owned();
+    let context =
+        Context::new(client, installation, runs, pods, coordinator, bundle, EPOCH_ALONE, recorder);
+    tracing::info!(%listen, "serving");
+    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        () = watch::serve(Arc::new(context), run_changes, pod_changes) => anyhow::bail!("a watch ended"),
+        _ = terminated.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    tracing::info!("asked to end");
+    Ok(())
+}
