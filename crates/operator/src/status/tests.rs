@@ -285,6 +285,14 @@ fn degraded_stays_once_it_is_true() {
     scene.snapshot.view.degraded = vec!["agent 3 was lost (OOMKilled) and is replaced".to_owned()];
     let degraded = scene.live(&BenchmarkRunStatus::default());
     scene.snapshot.view.degraded.clear();
+    let report = Report {
+        degraded: vec!["mixed lacks part of agent 3's window".to_owned()],
+        ..scene.report(Outcome::Partial)
+    };
+    let view = &scene.snapshot.view;
+    let over = Stand::Over { plan: &scene.plan, view, report: &report, results: &done() };
+    let partial = scene.project(&BenchmarkRunStatus::default(), over);
+    assert_eq!(is(&partial, ConditionType::Degraded), Some(Truth::True));
     let after = scene.over(&scene.live(&degraded), Outcome::Succeeded, Verdict::Passed, &done());
     assert_eq!(is(&after, ConditionType::Degraded), Some(Truth::True));
     assert!(after.conditions.iter().any(|one| one.message.contains("agent 3 was lost")));
