@@ -11,6 +11,7 @@
 //! | [`Kstatus`] | kubectl, helm, and kstatus' own library |
 //! | [`AuditEntry`] | who asked for what |
 //! | [`Node`], [`Image`], [`Fault`] | where the kubelet would stand: pods as local processes |
+//! | [`until`], [`until_gone`], [`until_event`], [`eventually`] | waiting, with a limit, and saying what was seen instead |
 //! | [`Tool`] | the programs, built once from pinned Go modules (`tests/control-plane`) |
 //!
 //! Everything listens on loopback and is gone when its value is dropped, or with the process, even one that is killed.
@@ -28,6 +29,7 @@ mod control_plane;
 mod keeper;
 mod node;
 mod tools;
+mod wait;
 
 pub use access::{Caller, PodSecurity};
 pub use audit::AuditEntry;
@@ -36,3 +38,4 @@ pub use control_plane::{ControlPlane, Options};
 pub use lockstep_testkit::process::Ended;
 pub use node::{Fault, Image, Node, NodeOptions};
 pub use tools::Kstatus;
+pub use wait::{LIMIT, eventually, until, until_event, until_gone};

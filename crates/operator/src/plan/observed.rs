@@ -32,7 +32,7 @@ pub struct Observed<'a> {
     pub ca_written: bool,
     /// What the decider wishes.
     pub decider: &'a Decider,
-    /// Other runs that are not finished.
+    /// Other runs, as [`OtherRun::of`] has them.
     pub others: &'a [OtherRun],
     /// The installation.
     pub installation: &'a Installation,
@@ -205,7 +205,7 @@ pub struct Holder {
     pub deleting: bool,
 }
 
-/// Another run that is not finished.
+/// Another run of this installation that has agents, or would like to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherRun {
     /// Namespace and name.
@@ -216,12 +216,33 @@ pub struct OtherRun {
     pub created: Timestamp,
     /// `spec.exclusive`.
     pub group: Option<String>,
-    /// Whether it has, or may have, pods: status names attempts.
+    /// Whether agents of it may live.
     pub active: bool,
     /// Whether it would begin if it could: not suspended, stopped, deleted or refused.
     pub eager: bool,
     /// [`super::Planned::short`] of its last plan.
     pub short: bool,
+}
+
+impl OtherRun {
+    /// What other runs need to know of a run of ours; `None` when it is in nobody's way and will not be. `short`: of its last
+    /// plan.
+    #[must_use]
+    pub fn of(run: &RunFacts, short: bool) -> Option<Self> {
+        let RunIdentity { namespace, name, uid: _ } = run.identity.clone();
+        // The finalizer stands while agents may live, after the run is finished or suspended too.
+        let active = run.finalizer && !run.names.is_empty();
+        let eager = !run.suspend && run.stop.is_none() && !run.deleting && run.finished.is_none();
+        (active || eager).then(|| Self {
+            namespace,
+            name,
+            created: run.created,
+            group: run.group.clone(),
+            active,
+            eager,
+            short,
+        })
+    }
 }
 
 /// What the planner keeps in mind. Losing it costs time only.

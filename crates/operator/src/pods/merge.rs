@@ -355,13 +355,15 @@ mod tests {
 
     /// One case of `testdata/merge.yaml`.
     #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
+    #[serde(deny_unknown_fields, rename_all = "camelCase")]
     struct Case {
         name: String,
         base: Object,
         patch: Object,
         expected: Option<Object>,
         refused: Option<String>,
+        #[serde(default)]
+        kubectl_accepts: bool,
     }
 
     #[test]
@@ -369,7 +371,8 @@ mod tests {
         let cases: Vec<Case> =
             serde_yaml::from_str(include_str!("../../testdata/merge.yaml")).expect("the table reads");
         assert!(cases.len() >= 40, "{} cases", cases.len());
-        for Case { name, base, patch, expected, refused } in cases {
+        for Case { name, base, patch, expected, refused, kubectl_accepts } in cases {
+            assert!(!kubectl_accepts || refused.is_some(), "{name}");
             match (merge(&base, &patch, "template"), expected, refused) {
                 (Ok(merged), Some(expected), None) => {
                     // Compared as text: the order of lists counts, that of members does not.

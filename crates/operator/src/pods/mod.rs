@@ -7,6 +7,7 @@
 pub mod agent_start;
 pub mod build;
 pub mod config;
+pub mod config_maps;
 pub mod ended;
 pub mod facts;
 pub mod merge;

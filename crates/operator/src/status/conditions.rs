@@ -52,6 +52,8 @@ pub(super) fn fill(status: &mut BenchmarkRunStatus, picture: &Picture<'_>) {
         Stand::Over { view, report, results, .. } if !picture.run.is_suspended_attempt() => {
             let failure = reason::of(report.problems.first(), view);
             let row = outcome::conditions(report.outcome, report.verdict, failure);
+            // A partial result says more than what the decider saw while it lasted.
+            degraded(&mut setter, &report.degraded);
             published(&mut setter, results);
             match results {
                 Published::Writing => going(&mut setter, Reason::Collecting, &message),
@@ -155,8 +157,13 @@ fn under_way(setter: &mut Setter<'_, '_>, view: &RunView) {
     } else if begun {
         setter.set(ConditionType::Started, Truth::True, Reason::Started, "the first stage has started");
     }
-    if let Some(first) = view.degraded.first() {
-        let message = match view.degraded.len() {
+    degraded(setter, &view.degraded);
+}
+
+/// Something is missing or doubtful. Never set back: a result must not hide it.
+fn degraded(setter: &mut Setter<'_, '_>, why: &[String]) {
+    if let Some(first) = why.first() {
+        let message = match why.len() {
             1 => first.clone(),
             more => format!("{first}; and {} more", more - 1),
         };

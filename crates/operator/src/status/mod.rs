@@ -1,7 +1,7 @@
 //! From what is known of a run to its status: one pure projection, and how and when it is written.
 //!
 //! ```text
-//! Picture ─ project ─→ BenchmarkRunStatus ─ fit ─→ within its size ─ managers::split ─→ two documents ─ pace ─→ written now?
+//! Picture ─ project ─→ BenchmarkRunStatus ─ fit ─→ within its size ─ managers::split ─→ two parts ─ pace ─→ written now?
 //! ```
 //!
 //! The status is made anew each time from the whole picture; only transition times, sticky conditions and what another

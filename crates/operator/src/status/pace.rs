@@ -4,7 +4,7 @@
 //! etcd keeps every version of an object until it compacts, minutes later. So an operator-wide budget of writes and bytes
 //! per second stretches progress of many runs; lifecycle is never held back, but counts. Pure: time is an argument.
 
-use super::managers::{Documents, is_same_progress};
+use super::managers::{Parts, is_same_progress};
 use serde_json::Value;
 
 /// Least time between two writes of progress of one run, milliseconds.
@@ -78,7 +78,7 @@ impl Budget {
         self.writes.ready_ms(now_ms).max(self.bytes.ready_ms(now_ms))
     }
 
-    /// A document was written. `object_bytes`: of the whole object, which is what etcd stores anew.
+    /// A part was written. `object_bytes`: of the whole object, which is what etcd stores anew.
     pub fn wrote(&mut self, object_bytes: usize, now_ms: u64) {
         self.writes.take(1, now_ms);
         self.bytes.take(object_bytes as u64, now_ms);
@@ -105,12 +105,11 @@ pub struct Due {
 }
 
 impl Written {
-    /// What of `documents` is to be written at `now_ms`. `last`: the run is finished, and its progress must not be late.
+    /// What of `parts` is to be written at `now_ms`. `last`: the run is finished, and its progress must not be late.
     #[must_use]
-    pub fn due(&self, documents: &Documents, last: bool, budget: &Budget, now_ms: u64) -> Due {
-        let lifecycle = self.lifecycle.as_ref() != Some(&documents.lifecycle);
-        let moved =
-            !self.progress.as_ref().is_some_and(|before| is_same_progress(before, &documents.progress));
+    pub fn due(&self, parts: &Parts, last: bool, budget: &Budget, now_ms: u64) -> Due {
+        let lifecycle = self.lifecycle.as_ref() != Some(&parts.lifecycle);
+        let moved = !self.progress.as_ref().is_some_and(|before| is_same_progress(before, &parts.progress));
         let apart_ms = self.progress_ms.map_or(now_ms, |before| before + PROGRESS_EVERY_MS);
         let at_ms = if last { now_ms } else { apart_ms.max(budget.ready_ms(now_ms)) };
         let progress = moved && at_ms <= now_ms;
@@ -118,13 +117,13 @@ impl Written {
     }
 
     /// Lifecycle was written, and the API server took it.
-    pub fn wrote_lifecycle(&mut self, document: Value) {
-        self.lifecycle = Some(document);
+    pub fn wrote_lifecycle(&mut self, part: Value) {
+        self.lifecycle = Some(part);
     }
 
     /// Progress was written, and the API server took it.
-    pub fn wrote_progress(&mut self, document: Value, now_ms: u64) {
-        self.progress = Some(document);
+    pub fn wrote_progress(&mut self, part: Value, now_ms: u64) {
+        self.progress = Some(part);
         self.progress_ms = Some(now_ms);
     }
 
@@ -139,10 +138,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn documents(phase: &str, done: u64, time: &str) -> Documents {
-        Documents {
-            lifecycle: json!({"status": {"phase": phase}}),
-            progress: json!({"status": {"progress": {"done": done, "lastUpdateTime": time}}}),
+    fn parts(phase: &str, done: u64, time: &str) -> Parts {
+        Parts {
+            lifecycle: json!({"phase": phase}),
+            progress: json!({"progress": {"done": done, "lastUpdateTime": time}}),
         }
     }
 
@@ -150,20 +149,20 @@ mod tests {
     fn lifecycle_is_written_at_once_and_progress_two_seconds_apart() {
         let budget = Budget::new(0);
         let mut written = Written::default();
-        let check = |written: &Written, documents: &Documents, now_ms, want: (bool, bool, Option<u64>)| {
-            let due = written.due(documents, false, &budget, now_ms);
+        let check = |written: &Written, parts: &Parts, now_ms, want: (bool, bool, Option<u64>)| {
+            let due = written.due(parts, false, &budget, now_ms);
             assert_eq!((due.lifecycle, due.progress, due.again_ms), want, "at {now_ms}");
         };
-        let first = documents("Running", 1, "a");
+        let first = parts("Running", 1, "a");
         check(&written, &first, 0, (true, true, None));
         written.wrote_lifecycle(first.lifecycle.clone());
         written.wrote_progress(first.progress.clone(), 0);
         check(&written, &first, 10_000, (false, false, None));
-        check(&written, &documents("Running", 1, "b"), 10_000, (false, false, None));
-        check(&written, &documents("Running", 2, "b"), 500, (false, false, Some(2_000)));
-        check(&written, &documents("CleaningUp", 2, "b"), 500, (true, false, Some(2_000)));
-        check(&written, &documents("Running", 2, "b"), 2_000, (false, true, None));
-        let due = written.due(&documents("Succeeded", 2, "b"), true, &budget, 500);
+        check(&written, &parts("Running", 1, "b"), 10_000, (false, false, None));
+        check(&written, &parts("Running", 2, "b"), 500, (false, false, Some(2_000)));
+        check(&written, &parts("CleaningUp", 2, "b"), 500, (true, false, Some(2_000)));
+        check(&written, &parts("Running", 2, "b"), 2_000, (false, true, None));
+        let due = written.due(&parts("Succeeded", 2, "b"), true, &budget, 500);
         assert!(due.lifecycle && due.progress, "the last one is not held back");
         written.forget();
         check(&written, &first, 2_000, (true, true, None));
@@ -183,9 +182,9 @@ mod tests {
         let ready_ms = budget.ready_ms(0);
         assert!((1_000..=1_001).contains(&ready_ms), "{ready_ms}");
         assert_eq!(budget.ready_ms(1_001), 1_001);
-        let document = documents("Running", 2, "b");
-        assert_eq!(Written::default().due(&document, false, &budget, 0).again_ms, Some(ready_ms));
-        assert!(Written::default().due(&document, false, &budget, 0).lifecycle);
+        let one = parts("Running", 2, "b");
+        assert_eq!(Written::default().due(&one, false, &budget, 0).again_ms, Some(ready_ms));
+        assert!(Written::default().due(&one, false, &budget, 0).lifecycle);
     }
 
     #[test]
@@ -201,11 +200,11 @@ mod tests {
         let (mut budget, mut written, mut writes) = (Budget::new(0), vec![Written::default(); 100], 0_u64);
         for now_ms in (0..60_000).step_by(100) {
             for one in &mut written {
-                let documents = documents("Running", now_ms, "t");
-                let due = one.due(&documents, false, &budget, now_ms);
+                let parts = parts("Running", now_ms, "t");
+                let due = one.due(&parts, false, &budget, now_ms);
                 if due.progress {
                     budget.wrote(4_000, now_ms);
-                    one.wrote_progress(documents.progress, now_ms);
+                    one.wrote_progress(parts.progress, now_ms);
                     writes += 1;
                 }
             }

@@ -217,8 +217,7 @@ fn the_same_picture_again_writes_nothing_and_times_follow_transitions() {
     scene.now = scene.now.saturating_add(SignedDuration::from_secs(60)).expect("in range");
     let later = scene.live(&first);
     assert_eq!(later.conditions, first.conditions, "nothing has changed its state");
-    let documents = |status: &BenchmarkRunStatus| managers::split(&scene.run.identity, status);
-    assert_eq!(documents(&later).lifecycle, documents(&first).lifecycle);
+    assert_eq!(managers::split(&later).lifecycle, managers::split(&first).lifecycle);
     let finished = scene.over(&later, Outcome::Succeeded, Verdict::Passed, &done());
     let time = |status: &BenchmarkRunStatus, type_: ConditionType| {
         status.conditions.iter().find(|one| one.type_ == type_.name()).map(|one| one.last_transition_time.0)
@@ -286,6 +285,14 @@ fn degraded_stays_once_it_is_true() {
     scene.snapshot.view.degraded = vec!["agent 3 was lost (OOMKilled) and is replaced".to_owned()];
     let degraded = scene.live(&BenchmarkRunStatus::default());
     scene.snapshot.view.degraded.clear();
+    let report = Report {
+        degraded: vec!["mixed lacks part of agent 3's window".to_owned()],
+        ..scene.report(Outcome::Partial)
+    };
+    let view = &scene.snapshot.view;
+    let over = Stand::Over { plan: &scene.plan, view, report: &report, results: &done() };
+    let partial = scene.project(&BenchmarkRunStatus::default(), over);
+    assert_eq!(is(&partial, ConditionType::Degraded), Some(Truth::True));
     let after = scene.over(&scene.live(&degraded), Outcome::Succeeded, Verdict::Passed, &done());
     assert_eq!(is(&after, ConditionType::Degraded), Some(Truth::True));
     assert!(after.conditions.iter().any(|one| one.message.contains("agent 3 was lost")));
@@ -484,17 +491,21 @@ fn every_field_has_one_manager_and_both_carry_the_epoch() {
     let mut status = scene.over(&running, Outcome::Succeeded, Verdict::Passed, &done());
     status.agent_problems = vec![AgentProblem::default()];
     status.thresholds = vec![lockstep_api::status::ThresholdStatus::default()];
-    let documents = managers::split(&scene.run.identity, &status);
-    let keys = |document: &Value| -> Vec<String> {
-        document["status"].as_object().expect("a status").keys().cloned().collect()
-    };
-    let (lifecycle, progress) = (keys(&documents.lifecycle), keys(&documents.progress));
+    let parts = managers::split(&status);
+    let keys =
+        |part: &Value| -> Vec<String> { part.as_object().expect("an object").keys().cloned().collect() };
+    let (lifecycle, progress) = (keys(&parts.lifecycle), keys(&parts.progress));
     let shared: Vec<&String> = lifecycle.iter().filter(|key| progress.contains(key)).collect();
     assert_eq!(shared, ["epoch"]);
     let Ok(Value::Object(whole)) = serde_json::to_value(&status) else { panic!("an object") };
     assert!(whole.keys().all(|key| lifecycle.contains(key) || progress.contains(key)));
     assert!(LIFECYCLE.iter().all(|key| whole.contains_key(*key)), "a field that is not there: {LIFECYCLE:?}");
-    assert_eq!(documents.progress["metadata"]["uid"], testing::UID);
+    let document = managers::document(&scene.run.identity, &parts.progress, "417");
+    assert_eq!(
+        document["metadata"],
+        json!({"name": "nightly", "namespace": "perf", "resourceVersion": "417"})
+    );
+    assert_eq!(document["status"], parts.progress);
     assert!(progress.contains(&"stages".to_owned()) && !progress.contains(&"conditions".to_owned()));
 }
 
@@ -502,10 +513,8 @@ fn every_field_has_one_manager_and_both_carry_the_epoch() {
 fn a_leader_that_was_replaced_writes_its_own_epoch_and_is_refused_by_it() {
     let scene = Scene::working(8);
     let newer = BenchmarkRunStatus { epoch: 9, ..BenchmarkRunStatus::default() };
-    let late = managers::split(&scene.run.identity, &scene.live(&newer));
-    for document in [late.lifecycle, late.progress] {
-        assert_eq!(document["status"]["epoch"], 7);
-    }
+    let late = managers::split(&scene.live(&newer));
+    assert_eq!((&late.lifecycle["epoch"], &late.progress["epoch"]), (&json!(7), &json!(7)));
 }
 
 #[test]

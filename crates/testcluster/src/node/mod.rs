@@ -82,6 +82,8 @@ impl<'c> Node<'c> {
         let admin = cluster.kubeconfig();
         let directory = cluster.directory().join("nodes").join(&options.name);
         std::fs::create_dir_all(&directory).context("failed to make the node's directory")?;
+        // What a lost machine of this name had is lost; its logs are kept for the tests.
+        let _ = std::fs::remove_dir_all(directory.join("pods"));
         let (network, api_server) = (Arc::clone(&cluster.network), cluster.layout.api_server());
         let keeper = cluster.directory().to_owned();
         let stop = CancellationToken::new();
@@ -164,6 +166,12 @@ impl<'c> Node<'c> {
     /// Ends a silence.
     pub fn speak_again(&self) {
         self.context.silent.send_replace(false);
+    }
+
+    /// The machine is lost: its processes are killed, and it says nothing any more. Its Node stays. A new node of its name is
+    /// the machine after a reboot.
+    pub fn lose(self) {
+        self.fall_silent();
     }
 
     /// Changes how late a change of a ConfigMap, Secret or label may reach a mounted volume, from the next look on.

@@ -4,11 +4,12 @@ use super::container::{self, Mounts};
 use super::context::{NodeContext, PodContext};
 use super::events::{NORMAL, WARNING};
 use super::faults::Fault;
-use super::state::{PodState, is_sidecar};
+use super::state::{Doing, PodState, Record, is_sidecar};
 use super::volumes::Volumes;
 use super::{names, publish};
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Probe};
+use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, Pod, PodSpec, Probe};
 use k8s_openapi::jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -28,7 +29,11 @@ pub(super) async fn live(node: Arc<NodeContext>, latest: watch::Receiver<Pod>) {
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let (name, namespace) =
         (pod.metadata.name.clone().unwrap_or_default(), pod.metadata.namespace.clone().unwrap_or_default());
-    let state = PodState { started_at: Some(Timestamp::now()), ..PodState::default() };
+    let state = PodState {
+        started_at: Some(Timestamp::now()),
+        containers: lost_containers(&pod),
+        ..PodState::default()
+    };
     let ctx = Arc::new(PodContext {
         address: node.network.next(),
         directory: node.directory.join("pods").join(&uid),
@@ -56,6 +61,30 @@ fn is_deleted(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
 
+/// Containers that ran here before, on a machine that was lost meanwhile: nobody knows how they ended
+/// (`ContainerStatusUnknown` in pkg/kubelet/kubelet_pods.go).
+fn lost_containers(pod: &Pod) -> BTreeMap<String, Record> {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    let ran = statuses.into_iter().flatten().filter(|status| status.container_id.is_some());
+    ran.map(|status| {
+        let ended = ContainerStateTerminated {
+            exit_code: 137,
+            reason: Some("ContainerStatusUnknown".to_owned()),
+            message: Some("The container could not be located when the pod was terminated".to_owned()),
+            container_id: status.container_id.clone(),
+            ..ContainerStateTerminated::default()
+        };
+        let record = Record {
+            state: Some(Doing::Ended(ended)),
+            restarts: status.restart_count + 1,
+            id: status.container_id.clone(),
+            ..Record::default()
+        };
+        (status.name.clone(), record)
+    })
+    .collect()
+}
+
 /// Runs the containers to their end: their own, that of a deadline, or that of a deletion.
 async fn run(ctx: &Arc<PodContext>, mut latest: watch::Receiver<Pod>) {
     let Some(spec) = &ctx.pod.spec else { return };
@@ -63,6 +92,12 @@ async fn run(ctx: &Arc<PodContext>, mut latest: watch::Receiver<Pod>) {
         let message = format!("Pod was rejected: the test node does not know {unknown}");
         ctx.event(WARNING, "UnexpectedAdmissionError", &message);
         ctx.state.send_modify(|state| state.failed = Some(("UnexpectedAdmissionError".to_owned(), message)));
+        return;
+    }
+    let was_lost = !ctx.state.borrow().containers.is_empty();
+    if is_deleted(&latest.borrow()) || was_lost && spec.restart_policy.as_deref() == Some("Never") {
+        // Nothing is started for what must end.
+        ctx.state.send_modify(|state| state.is_over = true);
         return;
     }
     let deadline = spec.active_deadline_seconds.and_then(|seconds| u64::try_from(seconds).ok());
@@ -156,7 +191,7 @@ async fn containers(ctx: &Arc<PodContext>, spec: &PodSpec) {
         } else {
             live(container).await;
             let state = ctx.state.borrow();
-            if !state.containers.get(&container.name).is_some_and(super::state::Record::has_succeeded) {
+            if !state.containers.get(&container.name).is_some_and(Record::has_succeeded) {
                 break;
             }
         }
@@ -164,9 +199,7 @@ async fn containers(ctx: &Arc<PodContext>, spec: &PodSpec) {
     let is_initialized = ctx.ending.borrow().is_none() && {
         let state = ctx.state.borrow();
         let mut init = spec.init_containers.iter().flatten().filter(|container| !is_sidecar(container));
-        init.all(|container| {
-            state.containers.get(&container.name).is_some_and(super::state::Record::has_succeeded)
-        })
+        init.all(|container| state.containers.get(&container.name).is_some_and(Record::has_succeeded))
     };
     if is_initialized {
         let mut main: JoinSet<()> = spec.containers.iter().map(live).collect();

@@ -32,13 +32,21 @@ pub(super) async fn write(ctx: &PodContext) {
         if status == *published {
             return;
         }
-        let patch = serde_json::json!({"metadata": {"uid": ctx.uid()}, "status": status});
+        let mut patch = serde_json::json!({"metadata": {"uid": ctx.uid()}, "status": status});
+        // These lists merge by address; a pod that starts anew has another one.
+        for list in ["podIPs", "hostIPs"] {
+            if let Some(addresses) = patch["status"][list].as_array_mut() {
+                addresses.insert(0, serde_json::json!({"$patch": "replace"}));
+            }
+        }
         match pods.patch_status(ctx.name(), &as_kubelet(), &Patch::Strategic(patch)).await {
             Ok(_) => {
                 *published = status;
                 return;
             }
             Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => return,
+            // A shape that no kubelet would send is a fault of this module, and must not look like a slow pod.
+            Err(kube::Error::Api(answer)) if answer.is_invalid() => panic!("{}: {answer}", ctx.described()),
             Err(_) => tokio::time::sleep(RETRY).await,
         }
     }

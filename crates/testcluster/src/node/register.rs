@@ -16,7 +16,7 @@ use kube::runtime::wait::await_condition;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where kubelets keep their Leases.
 const LEASES: &str = "kube-node-lease";
@@ -54,10 +54,19 @@ pub(super) async fn enter(node: &NodeContext) -> Result<()> {
     labels.extend(node.options.labels.clone());
     let metadata = ObjectMeta { name: Some(name.clone()), labels: Some(labels), ..ObjectMeta::default() };
     let object = Node { metadata, ..Node::default() };
-    nodes
-        .create(&PostParams::default(), &object)
-        .await
-        .with_context(|| format!("failed to enter node {name}"))?;
+    let end = Instant::now() + ADMITTED_LIMIT;
+    loop {
+        match nodes.create(&PostParams::default(), &object).await {
+            Ok(_) => break,
+            // One that was lost comes back, as after a reboot.
+            Err(kube::Error::Api(answer)) if answer.is_already_exists() => break,
+            // The API server learns of the grant a moment after it was made.
+            Err(kube::Error::Api(answer)) if answer.is_forbidden() && Instant::now() < end => {
+                tokio::time::sleep(RETRY).await;
+            }
+            Err(error) => return Err(error).with_context(|| format!("failed to enter node {name}")),
+        }
+    }
     renew(node).await?;
     say_ready(node).await?;
     let admitted = |node: Option<&Node>| {

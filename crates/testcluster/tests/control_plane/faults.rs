@@ -1,10 +1,11 @@
 //! Pods, nodes and API servers that fail.
 
-use crate::story::{condition, eventually, main, phase, script, shared, terminated, waiting_message, waits};
-use crate::{LIMIT, until};
+use crate::story::{condition, main, phase, script, shared, terminated, waiting_message, waits};
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
-use kube::api::{Api, ListParams};
-use lockstep_testcluster::{ControlPlane, Fault, Image, NodeOptions, Options};
+use kube::api::{Api, DeleteParams, ListParams};
+use lockstep_testcluster::{
+    ControlPlane, Fault, Image, LIMIT, NodeOptions, Options, eventually, until, until_gone,
+};
 use lockstep_testkit::process::{processes_of_group, wait_until};
 use std::path::Path;
 use std::time::Duration;
@@ -76,8 +77,7 @@ async fn a_silent_node_loses_its_pods() {
     assert!(Path::new(&format!("/proc/{process}")).exists(), "nobody told the node");
 
     node.speak_again();
-    let gone = kube::runtime::wait::await_condition(pods, "orphan", |pod: Option<&Pod>| pod.is_none());
-    tokio::time::timeout(LIMIT, gone).await.expect("it goes").unwrap();
+    until_gone(&pods, "orphan").await;
     assert!(!Path::new(&format!("/proc/{process}")).exists());
 }
 
@@ -128,4 +128,35 @@ async fn pods_run_on_while_the_api_server_is_gone() {
     assert_eq!((main(&pod).restart_count, node.processes("stays", "main")), (0, stays));
     cluster.apply(&namespace, &script("after", "true", "")).await;
     until(&pods, "after", "done", phase("Succeeded")).await;
+}
+
+/// The machine of a node burns down, and a new one gets its name: what ran is nobody's any more, and is not run twice.
+#[tokio::test]
+async fn a_lost_machine_comes_back_without_its_processes() {
+    let cluster = ControlPlane::start().await;
+    let options = || NodeOptions::named("phoenix").image("host:1", Image::host());
+    let node = cluster.node(options()).await;
+    let namespace = cluster.namespace("lost").await;
+    let pods: Api<Pod> = Api::namespaced(cluster.client().await, &namespace);
+    cluster.apply(&namespace, &script("once", "echo up; exec sleep 1000", "")).await;
+    let again = script("again", "echo up; exec sleep 1000", "").replace("Never", "Always");
+    cluster.apply(&namespace, &again).await;
+    cluster.apply(&namespace, &script("deleted", "exec sleep 1000", "")).await;
+    for name in ["once", "again", "deleted"] {
+        until(&pods, name, "running", phase("Running")).await;
+    }
+    let process = node.processes("once", "main")[0];
+    node.lose();
+    eventually("killed", || !Path::new(&format!("/proc/{process}/root/proc")).exists()).await;
+    pods.delete("deleted", &DeleteParams::default()).await.unwrap();
+    assert!(pods.get("deleted").await.is_ok(), "nobody confirms that it is gone");
+
+    let node = cluster.node(options()).await;
+    until_gone(&pods, "deleted").await;
+    let once = terminated(&until(&pods, "once", "failed", phase("Failed")).await);
+    assert_eq!((once.exit_code, once.reason.as_deref()), (137, Some("ContainerStatusUnknown")));
+    let restarted = |pod: Option<&Pod>| pod.is_some_and(|pod| main(pod).restart_count == 1);
+    until(&pods, "again", "restarted", restarted).await;
+    eventually("running", || node.processes("again", "main").len() == 1).await;
+    assert!(node.processes("once", "main").is_empty());
 }

@@ -1,12 +1,11 @@
 //! Of the control plane itself.
 
-use crate::story::{eventually, script};
-use crate::{LIMIT, until};
+use crate::story::script;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, ListParams, WatchParams};
 use kube::runtime::wait::Condition;
-use lockstep_testcluster::{Caller, ControlPlane, Image, NodeOptions, PodSecurity};
+use lockstep_testcluster::{Caller, ControlPlane, Image, LIMIT, NodeOptions, PodSecurity, eventually, until};
 use lockstep_testkit::process::wait_until;
 use serde_json::Value;
 use std::path::Path;
@@ -109,6 +108,26 @@ async fn pod_security_is_enforced_where_it_is_asked_for() {
     assert!(said.code != 0 && said.stderr.contains("violates PodSecurity"), "{said:?}");
     let free = cluster.namespace("free").await;
     cluster.apply(&free, pod).await;
+}
+
+/// RS256, as nearly everywhere: whoever checks tokens by the cluster's keys is tested with what he will meet.
+#[tokio::test]
+async fn tokens_are_signed_with_the_published_key() {
+    let cluster = ControlPlane::shared().await;
+    let said = cluster.kubectl(&["get", "--raw", "/openid/v1/jwks"]).await;
+    let keys: Value = serde_json::from_str(&said.expect_code(0).stdout).unwrap();
+    assert_eq!(
+        (&keys["keys"][0]["alg"], keys["keys"].as_array().map(Vec::len)),
+        (&Value::from("RS256"), Some(1))
+    );
+    let token = cluster.token("default", "default", &["lockstep"]).await;
+    let review = format!(
+        "{{apiVersion: authentication.k8s.io/v1, kind: TokenReview, spec: {{token: {token}, audiences: [lockstep, other]}}}}"
+    );
+    let said = cluster.kubectl_with(&review, &["create", "-o", "json", "-f", "-"]).await;
+    let review: Value = serde_json::from_str(&said.expect_code(0).stdout).unwrap();
+    assert_eq!(review["status"]["authenticated"], true);
+    assert_eq!(review["status"]["audiences"], serde_json::json!(["lockstep"]));
 }
 
 #[tokio::test]

@@ -1,11 +1,9 @@
 //! How containers and pods begin, restart and end.
 
-use crate::story::{
-    condition, event, eventually, main, phase, script, shared, terminated, waiting_message, waits,
-};
-use crate::{LIMIT, until};
+use crate::story::{condition, main, phase, script, shared, terminated, waiting_message, waits};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams};
+use lockstep_testcluster::{LIMIT, eventually, until, until_event, until_gone};
 use lockstep_testkit::process::wait_until;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -64,7 +62,7 @@ async fn containers_restart_by_policy_and_say_why_they_ended() {
     let restarted = |pod: Option<&Pod>| pod.is_some_and(|pod| main(pod).restart_count >= 1);
     let unhealthy = main(&until(&pods, "unhealthy", "restarted", restarted).await);
     assert_eq!(unhealthy.last_state.unwrap().terminated.unwrap().exit_code, 128 + 15);
-    event(&client, &namespace, "Unhealthy", "Liveness probe failed").await;
+    until_event(&client, &namespace, "Unhealthy", "Liveness probe failed").await;
 }
 
 #[tokio::test]
@@ -117,9 +115,7 @@ async fn pods_end_in_their_grace_or_are_killed() {
         pods.delete(name, &DeleteParams::default()).await.unwrap();
     }
     for name in ["polite", "stubborn"] {
-        let gone =
-            kube::runtime::wait::await_condition(pods.clone(), name, |pod: Option<&Pod>| pod.is_none());
-        tokio::time::timeout(LIMIT, gone).await.expect("it goes").unwrap();
+        until_gone(&pods, name).await;
     }
     assert!(began.elapsed() >= Duration::from_secs(2), "the stubborn one had its grace");
     assert!(node.logs(&namespace, "polite", "main").contains("bye"));

@@ -1,11 +1,10 @@
 //! What pods find on the node, and what is said while something is missing.
 
-use crate::story::{condition, event, eventually, phase, script, shared, terminated, waiting_message, waits};
-use crate::until;
+use crate::story::{condition, phase, script, shared, terminated, waiting_message, waits};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
-use lockstep_testcluster::{ControlPlane, Image, NodeOptions, Tool};
+use lockstep_testcluster::{ControlPlane, Image, NodeOptions, Tool, eventually, until, until_event};
 use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
@@ -62,7 +61,7 @@ async fn a_pod_sees_its_environment_volumes_token_user_and_name() {
         !Path::new("/config").exists() && !Path::new("/var/run/own").exists(),
         "it mounts on this machine"
     );
-    event(&client, &namespace, "Started", "Container started").await;
+    until_event(&client, &namespace, "Started", "Container started").await;
 }
 
 #[tokio::test]
@@ -165,9 +164,9 @@ async fn what_is_missing_is_said_and_waited_for() {
     assert_eq!(waiting_message(&variable), "secret \"absent\" not found");
     until(&pods, "volume", "waiting", waits("ContainerCreating")).await;
     let what = "MountVolume.SetUp failed for volume \"v\" : secret \"absent\" not found";
-    event(&client, &namespace, "FailedMount", what).await;
-    event(&client, &namespace, "FailedMount", "persistentvolumeclaim \"none\" not found").await;
-    event(&client, &namespace, "Failed", "Error: ErrImagePull").await;
+    until_event(&client, &namespace, "FailedMount", what).await;
+    until_event(&client, &namespace, "FailedMount", "persistentvolumeclaim \"none\" not found").await;
+    until_event(&client, &namespace, "Failed", "Error: ErrImagePull").await;
 
     // What is there in the end is found.
     let secret = "{apiVersion: v1, kind: Secret, metadata: {name: absent}, stringData: {a: b}}";

@@ -1,11 +1,9 @@
 //! What the tests of pods are told with.
 
-use crate::LIMIT;
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Event, Pod};
-use kube::api::{Api, ListParams};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use kube::runtime::wait::Condition;
 use lockstep_testcluster::{ControlPlane, Image, Node, NodeOptions};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::OnceCell;
 
 /// The node of the shared control plane. Its back-off is short: nobody wants to see 10 s pass.
@@ -57,28 +55,4 @@ pub(crate) fn condition(pod: &Pod, type_: &str) -> (String, String) {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     let found = conditions.into_iter().flatten().find(|condition| condition.type_ == type_);
     found.map(|found| (found.status.clone(), found.reason.clone().unwrap_or_default())).unwrap_or_default()
-}
-
-/// Waits for an Event of this reason whose message contains a text.
-pub(crate) async fn event(client: &kube::Client, namespace: &str, reason: &str, text: &str) {
-    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
-    let end = Instant::now() + LIMIT;
-    loop {
-        let seen = events.list(&ListParams::default()).await.expect("Events can be listed").items;
-        let says = |event: &Event| event.message.as_deref().is_some_and(|message| message.contains(text));
-        if seen.iter().any(|event| event.reason.as_deref() == Some(reason) && says(event)) {
-            return;
-        }
-        let seen: Vec<_> = seen.into_iter().map(|event| (event.reason, event.message)).collect();
-        assert!(Instant::now() < end, "no Event {reason} with `{text}`: {seen:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + LIMIT;
-    while !condition() {
-        assert!(Instant::now() < end, "never {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

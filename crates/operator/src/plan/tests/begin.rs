@@ -56,6 +56,22 @@ fn runs_of_one_group_wait_for_each_other() {
 }
 
 #[test]
+fn a_run_is_in_the_way_of_others_while_agents_of_it_may_live() {
+    let flags = |run: &RunFacts| OtherRun::of(run, false).map(|other| (other.active, other.eager));
+    let mut world = World::new(1);
+    assert_eq!(flags(&world.run), Some((false, true)));
+    world.settle();
+    assert_eq!(flags(&world.run), Some((true, true)));
+    world.run.suspend = true;
+    assert_eq!(flags(&world.run), Some((true, false)));
+    world.run.finalizer = false;
+    assert_eq!(flags(&world.run), None);
+    world.run.suspend = false;
+    world.run.finished = Some(Finished { at: world.now, complete: true });
+    assert_eq!(flags(&world.run), None);
+}
+
+#[test]
 fn an_installation_can_cap_the_runs_of_a_namespace() {
     let mut world = World::new(1);
     world.installation.runs_per_namespace_max = 2;
