@@ -47,7 +47,7 @@ impl Note {
 /// What the decider told, as an Event; `None` for details.
 #[must_use]
 pub fn of_told(run: &RunIdentity, told: &Told) -> Option<Note> {
-    let Told { at_ns: _, agent, what, reason: text, notable } = told;
+    let Told { at_ns: _, since_ns: _, agent, what, reason: text, notable } = told;
     if !notable {
         return None;
     }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn told(agent: Option<(u32, u32)>, what: &'static str, notable: bool) -> Option<Note> {
-        of_told(&run(), &Told { at_ns: 0, agent, what, reason: "the reason".to_owned(), notable })
+        of_told(&run(), &Told { at_ns: 0, since_ns: None, agent, what, reason: "the reason".to_owned(), notable })
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::context::Context;
 use crate::plan::observed::Holder;
 use crate::plan::{Names, Rejected};
 use crate::pods::build::{PodManifest, RunIdentity};
+use crate::pods::config_maps;
 use crate::pods::rejected::{ApiRefusal, Rejection, judge};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -14,9 +15,6 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 use kube::{Resource, ResourceExt};
 use lockstep_api::{BenchmarkRun, labels};
 use serde_json::{Value, json};
-
-/// Key of the ConfigMap with the authorities.
-pub const CA_KEY: &str = "ca.crt";
 
 /// Writes into a run, given that nobody has since it was seen. Answers with the run as it is now.
 async fn change(context: &Context, run: &BenchmarkRun, mut patch: Value, status: bool) -> Result<BenchmarkRun, kube::Error> {
@@ -83,14 +81,7 @@ pub async fn finalizer(context: &Context, run: &BenchmarkRun, stands: bool) -> R
 pub async fn ca(context: &Context, run: &RunIdentity) -> Result<(), kube::Error> {
     let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &run.namespace);
     let name = run.ca_config_map();
-    let object = json!({
-        "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {
-            "name": name, "namespace": run.namespace, "ownerReferences": [run.owner_reference()],
-            "labels": {labels::RUN: run.name, labels::RUN_UID: run.uid, labels::APP_NAME: labels::APP},
-        },
-        "data": {CA_KEY: context.bundle},
-    });
+    let object = config_maps::ca(run, &context.bundle);
     let object: ConfigMap = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
     match maps.create(&PostParams::default(), &object).await {
         Err(kube::Error::Api(status)) if status.is_already_exists() => {}

@@ -8,6 +8,7 @@ use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
 use lockstep_api::BenchmarkRun;
 use lockstep_coordinator::Coordinator;
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -30,6 +31,8 @@ pub struct Context {
     /// Writes Events; one for all, since it keeps their series.
     pub recorder: Recorder,
     budget: Mutex<Budget>,
+    /// Uids of runs that hold pods and lack room for their quorum.
+    short: Mutex<BTreeSet<String>>,
     began: Instant,
 }
 
@@ -49,7 +52,24 @@ impl Context {
     ) -> Self {
         let budget = Mutex::new(Budget::new(0));
         let began = Instant::now();
-        Self { client, installation, runs, pods, coordinator, bundle, epoch, recorder, budget, began }
+        let short = Mutex::default();
+        Self { client, installation, runs, pods, coordinator, bundle, epoch, recorder, budget, short, began }
+    }
+
+    /// Notes whether a run holds pods and lacks room.
+    pub fn note_short(&self, uid: &str, is: bool) {
+        let mut short = self.short.lock().unwrap_or_else(PoisonError::into_inner);
+        if is {
+            short.insert(uid.to_owned());
+        } else {
+            short.remove(uid);
+        }
+    }
+
+    /// Whether a run holds pods and lacks room.
+    #[must_use]
+    pub fn is_short(&self, uid: &str) -> bool {
+        self.short.lock().unwrap_or_else(PoisonError::into_inner).contains(uid)
     }
 
     /// Milliseconds since the operator began: the clock of budgets.

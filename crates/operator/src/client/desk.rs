@@ -15,13 +15,13 @@ use crate::plan::{
 use crate::pods::build::RunIdentity;
 use crate::pods::facts::{PodFacts, Seat};
 use crate::pods::trouble::{self, PodEvent, Trouble};
-use crate::status::{self, Picture, Published, Stand, managers};
+use crate::status::{self, Picture, Published, Stand};
 use crate::validate::{Validated, validate};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as core, Pod};
 use kube::api::{Api, ListParams};
 use kube::runtime::reflector::ObjectRef;
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 use lockstep_api::BenchmarkRun;
 use lockstep_api::status::BenchmarkRunStatus;
 use lockstep_coordinator::report::{WallTimes, build};
@@ -190,6 +190,7 @@ impl Desk {
         if self.concluded.is_some() && facts.finished.is_none() && facts.controller.is_some() {
             planned.steps.clear();
         }
+        self.context.note_short(&self.uid, planned.short);
         self.memory = planned.memory.clone();
         let mut done = Ok(());
         for step in std::mem::take(&mut planned.steps) {
@@ -198,8 +199,11 @@ impl Desk {
                 break;
             }
         }
-        // What is known is said, also when a step failed.
-        let again_ms = self.publish(run, &facts, validated.as_ref(), &pods, &troubles, planned.wait.as_ref()).await?;
+        // What is known is said, also when a step failed; but not over what a step has just written.
+        let again_ms = match self.echo {
+            None => self.publish(run, &facts, validated.as_ref(), &pods, &troubles, planned.wait.as_ref()).await?,
+            Some(_) => None,
+        };
         done?;
         let mut again = if self.echo.is_some() {
             ECHO
@@ -288,16 +292,8 @@ impl Desk {
     fn others(&self, run: &BenchmarkRun) -> Vec<OtherRun> {
         let other = |other: &Arc<BenchmarkRun>| {
             let facts = RunFacts::of(other).ok().flatten()?;
-            let mine = other.metadata.uid == run.metadata.uid;
-            (!mine && facts.finished.is_none()).then(|| OtherRun {
-                active: !facts.names.is_empty(),
-                eager: !facts.suspend && facts.stop.is_none() && !facts.deleting,
-                short: false,
-                created: facts.created,
-                group: facts.group.clone(),
-                namespace: facts.identity.namespace,
-                name: facts.identity.name,
-            })
+            let another = other.metadata.uid != run.metadata.uid && facts.is_ours(&self.context.installation);
+            another.then(|| OtherRun::of(&facts, self.context.is_short(&facts.identity.uid))).flatten()
         };
         self.context.runs.state().iter().filter_map(other).collect()
     }
@@ -402,7 +398,7 @@ impl Desk {
         if let Some(over) = &mut self.over
             && over.results == Published::Writing
         {
-            over.results = match results::publish(&self.context, &facts.identity, &over.report).await {
+            over.results = match results::publish(&self.context, &facts.identity, &over.report, run.spec.results.retain).await {
                 Ok(done) => Published::Done(done),
                 Err(problem) => Published::Failed(problem),
             };
@@ -438,8 +434,14 @@ impl Desk {
         // Names and claims come from what is stored: they are written by steps, not by a projection of ours.
         let base = BenchmarkRunStatus { controller: stored.controller, ..before.clone() };
         let status = crate::status::fit::fit(status::project(&base, &picture), others_bytes);
-        let documents = managers::split(&facts.identity, &status);
-        let again = self.publisher.status(&self.context, &facts.identity, &status, documents).await?;
+        let wrote = match self.publisher.status(&self.context, run, &facts.identity, &status).await {
+            // Somebody wrote in between: the watch will show what.
+            Err(kube::Error::Api(refused)) if refused.is_conflict() => return Ok(Some(self.context.now_ms() + 50)),
+            wrote => wrote?,
+        };
+        if let Some(version) = wrote.version {
+            self.echo = Some((version, 0));
+        }
         for told in std::mem::take(&mut self.tales) {
             if let Some(note) = of_told(&facts.identity, &told) {
                 self.publisher.event(&self.context, run, note).await;
@@ -449,7 +451,7 @@ impl Desk {
             self.publisher.event(&self.context, run, note).await;
         }
         self.status = Some(status);
-        Ok(again)
+        Ok(wrote.again_ms)
     }
 }
 

@@ -3,14 +3,24 @@
 use super::context::Context;
 use crate::events::{Limit, Note};
 use crate::pods::build::RunIdentity;
-use crate::status::managers::Documents;
+use crate::status::managers::{self, Parts};
 use crate::status::pace::Written;
+use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
 use lockstep_api::conditions::{self, ConditionType, Truth};
 use lockstep_api::status::BenchmarkRunStatus;
 use lockstep_api::{BenchmarkRun, labels};
 use serde_json::Value;
+
+/// What came of writing a status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrote {
+    /// resourceVersion of the run now, if something was written.
+    pub version: Option<String>,
+    /// When to come again for what must wait, milliseconds.
+    pub again_ms: Option<u64>,
+}
 
 /// What was written of one run, and what may be.
 #[derive(Debug, Default)]
@@ -20,31 +30,37 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Writes the documents of a status that are due now. Answers when to come again for what must wait, milliseconds.
+    /// Writes the parts of a status that are due now to `run`, as it was seen.
     ///
     /// # Errors
     /// When the API server does not take one; then nothing is known of what stands there.
     pub async fn status(
         &mut self,
         context: &Context,
-        run: &RunIdentity,
+        run: &BenchmarkRun,
+        identity: &RunIdentity,
         status: &BenchmarkRunStatus,
-        documents: Documents,
-    ) -> Result<Option<u64>, kube::Error> {
+    ) -> Result<Wrote, kube::Error> {
+        let Parts { lifecycle, progress } = managers::split(status);
+        let parts = Parts { lifecycle: lifecycle.clone(), progress: progress.clone() };
         let last = conditions::truth(&status.conditions, ConditionType::Finished) == Some(Truth::True);
-        let due = self.written.due(&documents, last, &context.budget(), context.now_ms());
+        let due = self.written.due(&parts, last, &context.budget(), context.now_ms());
+        let seen = run.resource_version().unwrap_or_default();
+        let mut version = seen.clone();
         // Progress first: whoever waits for `Finished` finds everything else there.
         if due.progress {
-            let document = documents.progress;
-            apply(context, run, labels::MANAGER_PROGRESS, &document).await.inspect_err(|_| self.written.forget())?;
-            self.written.wrote_progress(document, context.now_ms());
+            let document = managers::document(identity, &progress, &version);
+            let done = apply(context, identity, labels::MANAGER_PROGRESS, &document).await;
+            version = done.inspect_err(|_| self.written.forget())?;
+            self.written.wrote_progress(progress, context.now_ms());
         }
         if due.lifecycle {
-            let document = documents.lifecycle;
-            apply(context, run, labels::MANAGER_LIFECYCLE, &document).await.inspect_err(|_| self.written.forget())?;
-            self.written.wrote_lifecycle(document);
+            let document = managers::document(identity, &lifecycle, &version);
+            let done = apply(context, identity, labels::MANAGER_LIFECYCLE, &document).await;
+            version = done.inspect_err(|_| self.written.forget())?;
+            self.written.wrote_lifecycle(lifecycle);
         }
-        Ok(due.again_ms)
+        Ok(Wrote { version: (version != seen).then_some(version), again_ms: due.again_ms })
     }
 
     /// Writes an Event, if there were not enough of its kind. One that is not taken is only logged.
@@ -65,10 +81,16 @@ impl Publisher {
     }
 }
 
-async fn apply(context: &Context, run: &RunIdentity, manager: &str, document: &Value) -> Result<(), kube::Error> {
+/// Answers with the resourceVersion that the run has now.
+async fn apply(
+    context: &Context,
+    run: &RunIdentity,
+    manager: &str,
+    document: &Value,
+) -> Result<String, kube::Error> {
     let runs: Api<BenchmarkRun> = Api::namespaced(context.client.clone(), &run.namespace);
     let params = PatchParams::apply(manager).force();
     let now = runs.patch_status(&run.name, &params, &Patch::Apply(document)).await?;
     context.wrote(serde_json::to_vec(&now).map_or(0, |json| json.len()));
-    Ok(())
+    Ok(now.resource_version().unwrap_or_default())
 }

@@ -5,52 +5,39 @@
 
 use super::context::Context;
 use crate::pods::build::RunIdentity;
+use crate::pods::config_maps;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
-use lockstep_api::labels;
 use lockstep_api::status::ResultsStatus;
 use lockstep_core::problem::Problem;
 use lockstep_core::results::Report;
-use serde_json::json;
 use sha2::{Digest, Sha256};
 
 /// Key of the report in the ConfigMap.
 pub const REPORT_KEY: &str = "results.json";
-/// What etcd takes in one object, with room for metadata, bytes.
-const REPORT_MAX: usize = 1_000_000;
-
-/// Writes the report; answers where it is.
+/// Writes the report; answers where it is. `retain`: it stays when the run is deleted.
 ///
 /// # Errors
 /// What kept it from being written, for people.
-pub async fn publish(context: &Context, run: &RunIdentity, report: &Report) -> Result<ResultsStatus, Problem> {
+pub async fn publish(context: &Context, run: &RunIdentity, report: &Report, retain: bool) -> Result<ResultsStatus, Problem> {
     let name = run.results_config_map();
     let failed = |cause: String| {
         Problem::new(format!("the results of run {}/{} could not be written", run.namespace, run.name), cause)
             .next(format!("kubectl describe configmap {name} -n {}", run.namespace))
     };
-    let mut text = report.to_json().map_err(|error| failed(error.to_string()))?;
-    if text.len() > REPORT_MAX {
-        // Indentation is a third of it.
-        text = serde_json::to_string(report).map_err(|error| failed(error.to_string()))?;
-    }
-    if text.len() > REPORT_MAX {
-        let cause = format!("the report has {} bytes, and a ConfigMap holds {REPORT_MAX}", text.len());
-        return Err(failed(cause)
+    let pretty = report.to_json().map_err(|error| failed(error.to_string()))?;
+    let plain = serde_json::to_string(report).map_err(|error| failed(error.to_string()))?;
+    // Indentation is a third of it.
+    let fits = |text: String| Some((config_maps::results(run, &[(REPORT_KEY, &text)], retain)?, text));
+    let bytes = plain.len();
+    let Some((object, text)) = fits(pretty).or_else(|| fits(plain)) else {
+        let most = config_maps::DATA_BYTES_MAX;
+        return Err(failed(format!("the report has {bytes} bytes, and a ConfigMap holds {most}"))
             .likely("thousands of agents, or a run of many hours, with a row each")
             .next("set results.destination, where there is no such limit"));
-    }
+    };
     let sha256: String = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    let object: ConfigMap = serde_json::from_value(json!({
-        "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {
-            "name": name, "namespace": run.namespace, "ownerReferences": [run.owner_reference()],
-            "labels": {labels::RUN: run.name, labels::RUN_UID: run.uid, labels::APP_NAME: labels::APP},
-        },
-        "immutable": true,
-        "data": {REPORT_KEY: text},
-    }))
-    .map_err(|error| failed(error.to_string()))?;
+    let object: ConfigMap = serde_json::from_value(object).map_err(|error| failed(error.to_string()))?;
     let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &run.namespace);
     let done = ResultsStatus { config_map: Some(name.clone()), uri: None, sha256: Some(sha256) };
     match maps.create(&PostParams::default(), &object).await {

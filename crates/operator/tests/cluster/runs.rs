@@ -2,12 +2,12 @@
 
 use crate::{finished, served};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{Api, ListParams};
+use kube::api::Api;
 use lockstep_api::BenchmarkRun;
 use lockstep_api::conditions::{self, ConditionType, Truth};
 use lockstep_core::results::Report;
 use lockstep_core::thresholds::Outcome;
-use lockstep_testcluster::{eventually, until};
+use lockstep_testcluster::{until, until_gone};
 
 const NIGHTLY: &str = "
 apiVersion: lockstep.dev/v1alpha1
@@ -53,10 +53,9 @@ async fn a_run_goes_from_apply_to_its_results() {
 
     // Nothing holds the run any more, and its pods are gone.
     let pods: Api<Pod> = Api::namespaced(client, &namespace);
-    eventually("no pods", || async {
-        pods.list(&ListParams::default()).await.is_ok_and(|pods| pods.items.is_empty())
-    })
-    .await;
+    for index in 0..3 {
+        until_gone(&pods, &format!("nightly-{index}-0")).await;
+    }
     let run = until(&runs, "nightly", "without a finalizer", |run: Option<&BenchmarkRun>| {
         run.is_some_and(|run| run.metadata.finalizers.as_ref().is_none_or(Vec::is_empty))
     })
