@@ -123,6 +123,8 @@ fn short(observed: &Observed<'_>, planned: &mut Planned, placed: u32, reason: Re
     if let Some(left_s) = count_shortage(observed, planned) {
         if left_s <= 0 {
             let conclusion = not_ready(observed, placed, &problem);
+            // What was about to be made is not made.
+            planned.steps.clear();
             delete_all(observed, planned, "the run cannot begin");
             planned.step(Action::Conclude(Box::new(conclusion)), "readyTimeout is over");
             return;
