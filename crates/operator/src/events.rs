@@ -1,8 +1,8 @@
 //! Events of a run: its story in ten lines of `kubectl describe`, out of the closed list of reasons.
 //!
 //! Two sources: what the decider tells while the run lasts ([`of_told`]), and what changes between two statuses before and
-//! after ([`of_change`]). One Event per transition; of one reason at most [`PER_REASON_MAX`] are written, and of one run at
-//! most [`PER_RUN_MAX`], the last of which says so. Repeats of the same note are not written again. Deliberately without
+//! after ([`of_change`]). One Event per transition; about agents at most [`PER_REASON_MAX`] of one reason are written, the
+//! last of which says so, and of one run at most [`PER_RUN_MAX`]. Repeats of the same note are not written again. Deliberately without
 //! the Event object itself: series, names and times are the recorder's.
 
 use crate::pods::build::RunIdentity;
@@ -14,8 +14,10 @@ use lockstep_api::status::BenchmarkRunStatus;
 use lockstep_core::run::message::Told;
 use std::collections::BTreeMap;
 
-/// Events of one reason that are written for one run: a thousand agents must not write a thousand Events.
+/// Events about agents of one reason that are written for one run: a thousand agents must not write a thousand Events.
 pub const PER_REASON_MAX: u32 = 5;
+/// Events about the run itself of one reason: a run has up to 33 stages.
+const PER_RUN_REASON_MAX: u32 = 40;
 /// Events that are written for one run.
 pub const PER_RUN_MAX: u32 = 100;
 /// Longest note, characters; the API takes 1024 bytes.
@@ -30,11 +32,13 @@ pub struct Note {
     pub note: String,
     /// Name of the pod that it is about, for `related`.
     pub pod: Option<String>,
+    /// Whether it tells how the run ended, which is said however much was said before.
+    pub is_end: bool,
 }
 
 impl Note {
     fn new(reason: Reason, note: impl AsRef<str>) -> Self {
-        Self { reason, note: fitted(note.as_ref(), NOTE_MAX), pod: None }
+        Self { reason, note: fitted(note.as_ref(), NOTE_MAX), pod: None, is_end: false }
     }
 
     /// `Normal` or `Warning`, as the API has it.
@@ -48,22 +52,23 @@ impl Note {
 #[must_use]
 pub fn of_told(run: &RunIdentity, told: &Told) -> Option<Note> {
     let Told { at_ns: _, since_ns: _, agent, what, reason: text, notable } = told;
-    if !notable {
+    // That a stage is over shows on a terminal anyway, but not in Events.
+    if !notable && *what != "StageOver" {
         return None;
     }
     let Some((index, attempt)) = *agent else {
-        let reason = match *what {
-            "AgentsReady" => Reason::AgentsReady,
-            "StageBegins" => Reason::Started,
-            "StageOver" => Reason::StageFinished,
-            "SkewTooLarge" => Reason::SkewTooLarge,
-            "Paused" => Reason::Degraded,
-            "Fault" => Reason::StageFailed,
+        let (reason, note) = match *what {
+            "AgentsReady" => (Reason::AgentsReady, format!("{text} joined and are ready")),
+            "StageBegins" => (Reason::Started, format!("stage {text}")),
+            "StageOver" => (Reason::StageFinished, format!("stage {text} is over")),
+            "SkewTooLarge" => (Reason::SkewTooLarge, text.clone()),
+            "Paused" => (Reason::Degraded, text.clone()),
             // Whether a person or a failure ends the run, `Finished` says.
             _ => return None,
         };
-        return Some(Note::new(reason, text));
+        return Some(Note::new(reason, note));
     };
+    let text = if *what == "JoinedLate" { format!("joined stage {text} late") } else { text.clone() };
     let reason = match *what {
         "Lost" => Reason::AgentLost,
         "Failed" => Reason::AgentFailed,
@@ -71,6 +76,7 @@ pub fn of_told(run: &RunIdentity, told: &Told) -> Option<Note> {
         "Disconnected" => Reason::Disconnected,
         "Stalled" => Reason::Stalled,
         "Replaced" => Reason::AgentReplaced,
+        "JoinedLate" if attempt > 0 => Reason::AgentReplaced,
         "MissedStart" => Reason::MissedStart,
         "Fault" => Reason::AgentFailed,
         "JoinedLate" | "Joined" | "Validated" | "Ready" | "Waiting" | "Armed" | "Working" | "Draining"
@@ -110,7 +116,9 @@ pub fn of_change(before: &BenchmarkRunStatus, after: &BenchmarkRunStatus) -> Vec
         if same || (now.status == "True" && !also_true) || quiet.contains(&now.reason.as_str()) {
             continue;
         }
-        notes.extend(Reason::from_name(&now.reason).map(|reason| Note::new(reason, &now.message)));
+        let is_end = matches!(type_, ConditionType::Finished | ConditionType::ResultsPublished);
+        let reason = Reason::from_name(&now.reason);
+        notes.extend(reason.map(|reason| Note { is_end, ..Note::new(reason, &now.message) }));
     }
     if after.attempt > before.attempt && before.attempt > 0 {
         notes.push(Note::new(Reason::Resumed, format!("attempt {} of the run begins", after.attempt)));
@@ -140,15 +148,14 @@ impl Limit {
     /// The Event that is to be written for `note`; `None` when enough of its kind were.
     pub fn admit(&mut self, mut note: Note) -> Option<Note> {
         let (count, last) = self.written.entry(note.reason).or_default();
-        // How a run ended is said however much went before.
-        let is_end = matches!(note.reason, Reason::Completed | Reason::Partial | Reason::ResultsPublished);
-        if *last == note.note || *count >= PER_REASON_MAX || (self.total >= PER_RUN_MAX && !is_end) {
+        let max = if note.pod.is_some() { PER_REASON_MAX } else { PER_RUN_REASON_MAX };
+        if *last == note.note || *count >= max || (self.total >= PER_RUN_MAX && !note.is_end) {
             return None;
         }
         *count += 1;
         self.total += 1;
         last.clone_from(&note.note);
-        if *count == PER_REASON_MAX {
+        if note.pod.is_some() && *count == max {
             note.note.push_str(" (more of these are counted in status only)");
         }
         Some(note)
@@ -165,7 +172,10 @@ mod tests {
     }
 
     fn told(agent: Option<(u32, u32)>, what: &'static str, notable: bool) -> Option<Note> {
-        of_told(&run(), &Told { at_ns: 0, since_ns: None, agent, what, reason: "the reason".to_owned(), notable })
+        of_told(
+            &run(),
+            &Told { at_ns: 0, since_ns: None, agent, what, reason: "the reason".to_owned(), notable },
+        )
     }
 
     #[test]
@@ -174,13 +184,18 @@ mod tests {
             (None, "AgentsReady", Some(Reason::AgentsReady)),
             (None, "StageBegins", Some(Reason::Started)),
             (None, "Over", None),
+            (None, "StageOver", Some(Reason::StageFinished)),
+            (Some((6, 1)), "JoinedLate", Some(Reason::AgentReplaced)),
+            (Some((6, 0)), "JoinedLate", Some(Reason::AgentReconnected)),
             (Some((6, 0)), "Lost", Some(Reason::AgentLost)),
             (Some((6, 1)), "Replaced", Some(Reason::AgentReplaced)),
             (Some((6, 0)), "Working", Some(Reason::AgentReconnected)),
             (Some((6, 0)), "Completed", None),
         ] {
             assert_eq!(told(agent, what, true).map(|note| note.reason), want, "{what}");
-            assert_eq!(told(agent, what, false), None, "a detail");
+            if what != "StageOver" {
+                assert_eq!(told(agent, what, false), None, "a detail");
+            }
         }
         let lost = told(Some((6, 0)), "Lost", true).expect("an Event");
         assert_eq!((lost.kind(), lost.pod.as_deref()), ("Warning", Some("tree-64m-6-0")));
@@ -239,7 +254,10 @@ mod tests {
     #[test]
     fn a_thousand_losses_are_five_events_and_the_end_is_always_told() {
         let mut limit = Limit::default();
-        let note = |reason, index: u32| Note::new(reason, format!("agent {index}"));
+        let note = |reason, index: u32| {
+            let pod = Some(format!("pod-{index}"));
+            Note { pod, ..Note::new(reason, format!("agent {index}")) }
+        };
         let written =
             (0..1_000).filter_map(|index| limit.admit(note(Reason::AgentLost, index))).collect::<Vec<_>>();
         assert_eq!(written.len(), PER_REASON_MAX as usize);
@@ -251,9 +269,17 @@ mod tests {
                 limit.admit(note(*reason, index));
             }
         }
-        assert!(limit.total <= PER_RUN_MAX + 3 * PER_REASON_MAX);
+        assert_eq!(limit.total, PER_RUN_MAX);
+        let mut stages = Limit::default();
+        let begun =
+            (0..33).filter_map(|index| stages.admit(Note::new(Reason::Started, format!("stage {index}"))));
+        assert_eq!(begun.count(), 33, "a run may have that many");
         let mut full = Limit { total: PER_RUN_MAX, ..Limit::default() };
         assert_eq!(full.admit(note(Reason::Started, 0)), None);
-        assert!(full.admit(note(Reason::Completed, 0)).is_some());
+        let end = of_change(
+            &BenchmarkRunStatus::default(),
+            &status(ConditionType::Finished, Truth::True, Reason::ReadyTimeout),
+        );
+        assert!(full.admit(end[0].clone()).is_some(), "the end is always told");
     }
 }

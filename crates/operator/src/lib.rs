@@ -22,7 +22,7 @@ pub mod events;
 pub mod plan;
 pub mod pods;
 pub mod status;
-pub mod trust;
 #[cfg(test)]
 mod testing;
+pub mod trust;
 pub mod validate;

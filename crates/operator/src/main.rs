@@ -81,11 +81,11 @@ async fn serve(installation: &std::path::Path, listen: SocketAddr, ca_secret: &s
     let listener = TcpListener::bind(listen).await.with_context(|| format!("port {listen}"))?;
     let tokens = PodTokens::new(client.clone(), runs.clone(), pods.clone());
     let coordinator = Coordinator::serve(listener, Arc::new(tokens), Some(tls));
-    let reporter = Reporter { controller: "lockstep.dev/operator".to_owned(), instance: std::env::var("HOSTNAME").ok() };
+    let reporter =
+        Reporter { controller: "lockstep.dev/operator".to_owned(), instance: std::env::var("HOSTNAME").ok() };
     let recorder = Recorder::new(client.clone(), reporter);
     let bundle = authority.bundle().to_owned();
-    let context =
-        Context::new(client, installation, runs, pods, coordinator, bundle, EPOCH_ALONE, recorder);
+    let context = Context::new(client, installation, runs, pods, coordinator, bundle, EPOCH_ALONE, recorder);
     tracing::info!(%listen, "serving");
     let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {

@@ -17,11 +17,18 @@ use lockstep_api::{BenchmarkRun, labels};
 use serde_json::{Value, json};
 
 /// Writes into a run, given that nobody has since it was seen. Answers with the run as it is now.
-async fn change(context: &Context, run: &BenchmarkRun, mut patch: Value, status: bool) -> Result<BenchmarkRun, kube::Error> {
-    let runs: Api<BenchmarkRun> = Api::namespaced(context.client.clone(), &run.namespace().unwrap_or_default());
+async fn change(
+    context: &Context,
+    run: &BenchmarkRun,
+    mut patch: Value,
+    status: bool,
+) -> Result<BenchmarkRun, kube::Error> {
+    let runs: Api<BenchmarkRun> =
+        Api::namespaced(context.client.clone(), &run.namespace().unwrap_or_default());
     patch["metadata"]["resourceVersion"] = json!(run.resource_version());
     patch["metadata"]["uid"] = json!(run.uid());
-    let params = PatchParams { field_manager: Some(labels::MANAGER_LIFECYCLE.to_owned()), ..PatchParams::default() };
+    let params =
+        PatchParams { field_manager: Some(labels::MANAGER_LIFECYCLE.to_owned()), ..PatchParams::default() };
     let (name, patch) = (run.name_any(), Patch::Merge(patch));
     let now = match status {
         true => runs.patch_status(&name, &params, &patch).await?,
@@ -47,7 +54,11 @@ pub async fn claim(context: &Context, run: &BenchmarkRun) -> Result<BenchmarkRun
 ///
 /// # Errors
 /// See [`claim`].
-pub async fn next_attempt(context: &Context, run: &BenchmarkRun, attempt: u32) -> Result<BenchmarkRun, kube::Error> {
+pub async fn next_attempt(
+    context: &Context,
+    run: &BenchmarkRun,
+    attempt: u32,
+) -> Result<BenchmarkRun, kube::Error> {
     let status = json!({"attempt": attempt, "agentAttempts": "", "epoch": context.epoch});
     change(context, run, json!({"status": status}), true).await
 }
@@ -65,7 +76,11 @@ pub async fn name(context: &Context, run: &BenchmarkRun, names: &Names) -> Resul
 ///
 /// # Errors
 /// See [`claim`].
-pub async fn finalizer(context: &Context, run: &BenchmarkRun, stands: bool) -> Result<BenchmarkRun, kube::Error> {
+pub async fn finalizer(
+    context: &Context,
+    run: &BenchmarkRun,
+    stands: bool,
+) -> Result<BenchmarkRun, kube::Error> {
     let mut finalizers = run.finalizers().to_vec();
     finalizers.retain(|finalizer| finalizer != labels::FINALIZER);
     if stands {
@@ -103,9 +118,10 @@ pub async fn ca(context: &Context, run: &RunIdentity) -> Result<(), kube::Error>
 pub async fn create_pod(context: &Context, run: &RunIdentity, pod: &PodManifest) -> Result<Pod, Rejected> {
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &run.namespace);
     // As JSON: fields that our types do not know yet go through.
-    let request = http::Request::post(format!("{}?fieldManager={}", pods.resource_url(), labels::MANAGER_LIFECYCLE))
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .body(serde_json::to_vec(&pod.json).unwrap_or_default());
+    let request =
+        http::Request::post(format!("{}?fieldManager={}", pods.resource_url(), labels::MANAGER_LIFECYCLE))
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(serde_json::to_vec(&pod.json).unwrap_or_default());
     let created = match request {
         Ok(request) => context.client.request::<Pod>(request).await,
         Err(error) => Err(kube::Error::HttpError(error)),
@@ -150,4 +166,3 @@ where
         Err(error) => Err(error),
     }
 }
-

@@ -1,6 +1,8 @@
 //! What all desks share.
 
+use crate::pods::build::RunIdentity;
 use crate::pods::config::Installation;
+use crate::pods::facts::{PodFacts, Seat};
 use crate::status::pace::Budget;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
@@ -8,8 +10,8 @@ use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
 use lockstep_api::BenchmarkRun;
 use lockstep_coordinator::Coordinator;
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// What all desks share.
@@ -54,6 +56,16 @@ impl Context {
         let began = Instant::now();
         let short = Mutex::default();
         Self { client, installation, runs, pods, coordinator, bundle, epoch, recorder, budget, short, began }
+    }
+
+    /// Pods of a run that the watch has shown.
+    #[must_use]
+    pub fn pods_of(&self, run: &RunIdentity) -> BTreeMap<Seat, PodFacts> {
+        let ours = |pod: &Arc<Pod>| {
+            let namespace = pod.metadata.namespace.as_deref() == Some(&run.namespace);
+            PodFacts::of(pod).filter(|facts| namespace && facts.is_of(run))
+        };
+        self.pods.state().iter().filter_map(ours).map(|facts| (facts.seat, facts)).collect()
     }
 
     /// Notes whether a run holds pods and lacks room.

@@ -19,9 +19,9 @@ use crate::status::{self, Picture, Published, Stand};
 use crate::validate::{Validated, validate};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as core, Pod};
+use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use kube::runtime::reflector::ObjectRef;
-use kube::ResourceExt;
 use lockstep_api::BenchmarkRun;
 use lockstep_api::status::BenchmarkRunStatus;
 use lockstep_coordinator::report::{WallTimes, build};
@@ -201,7 +201,9 @@ impl Desk {
         }
         // What is known is said, also when a step failed; but not over what a step has just written.
         let again_ms = match self.echo {
-            None => self.publish(run, &facts, validated.as_ref(), &pods, &troubles, planned.wait.as_ref()).await?,
+            None => {
+                self.publish(run, &facts, validated.as_ref(), &pods, &troubles, planned.wait.as_ref()).await?
+            }
             Some(_) => None,
         };
         done?;
@@ -216,7 +218,8 @@ impl Desk {
             again = again.min(Duration::from_millis(at_ms.saturating_sub(self.context.now_ms())));
         }
         if let Some(at) = planned.again_at {
-            again = again.min(Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO));
+            again =
+                again.min(Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO));
         }
         Ok(again.max(Duration::from_millis(10)))
     }
@@ -233,13 +236,7 @@ impl Desk {
 
     /// Pods of the run: those that the watch shows, and those that we have just made.
     fn pods(&mut self, run: &RunIdentity) -> BTreeMap<Seat, PodFacts> {
-        let ours = |pod: &Arc<Pod>| {
-            let namespace = pod.metadata.namespace.as_deref() == Some(&run.namespace);
-            PodFacts::of(pod).filter(|facts| namespace && facts.is_of(run))
-        };
-        let state = self.context.pods.state();
-        let seen: BTreeMap<Seat, PodFacts> =
-            state.iter().filter_map(ours).map(|facts| (facts.seat, facts)).collect();
+        let seen = self.context.pods_of(run);
         self.made.retain(|seat, _| !seen.contains_key(seat));
         let mut pods = self.made.clone();
         pods.extend(seen);
@@ -252,7 +249,8 @@ impl Desk {
             let key = ObjectRef::<Pod>::new(&facts.name).within(&run.namespace);
             let Some(pod) = self.context.pods.get(&key) else { continue };
             let hello = self.live.as_ref().is_some_and(|live| live.has_said_hello(facts.seat));
-            let events = if hello || facts.ended.is_some() { Vec::new() } else { self.pod_events(run, facts).await };
+            let events =
+                if hello || facts.ended.is_some() { Vec::new() } else { self.pod_events(run, facts).await };
             if let Some(trouble) = trouble::of(&pod, &events, hello, Timestamp::now()) {
                 troubles.insert(facts.seat, trouble);
             }
@@ -293,7 +291,11 @@ impl Desk {
         let other = |other: &Arc<BenchmarkRun>| {
             let facts = RunFacts::of(other).ok().flatten()?;
             let another = other.metadata.uid != run.metadata.uid && facts.is_ours(&self.context.installation);
-            another.then(|| OtherRun::of(&facts, self.context.is_short(&facts.identity.uid))).flatten()
+            if !another {
+                return None;
+            }
+            let short = self.context.is_short(&facts.identity.uid);
+            OtherRun::of(&facts, &self.context.pods_of(&facts.identity), short)
         };
         self.context.runs.state().iter().filter_map(other).collect()
     }
@@ -342,7 +344,8 @@ impl Desk {
             }
             Action::Begin => {
                 let Some(validated) = validated else { return Ok(()) };
-                let begun = context.coordinator.begin(Arc::clone(&validated.plan), false, Arc::new(InMemory))?;
+                let begun =
+                    context.coordinator.begin(Arc::clone(&validated.plan), false, Arc::new(InMemory))?;
                 self.live = Some(Live::new(Arc::clone(&validated.plan), begun));
             }
             Action::Stop(stop) => {
@@ -398,18 +401,24 @@ impl Desk {
         if let Some(over) = &mut self.over
             && over.results == Published::Writing
         {
-            over.results = match results::publish(&self.context, &facts.identity, &over.report, run.spec.results.retain).await {
-                Ok(done) => Published::Done(done),
-                Err(problem) => Published::Failed(problem),
-            };
+            over.results =
+                match results::publish(&self.context, &facts.identity, &over.report, run.spec.results.retain)
+                    .await
+                {
+                    Ok(done) => Published::Done(done),
+                    Err(problem) => Published::Failed(problem),
+                };
         }
         let snapshot = self.live.as_ref().map(|live| Arc::clone(&live.snapshots.borrow()));
         let stand = match (&self.concluded, &self.over, &self.live, &snapshot) {
             _ if facts.finished.is_some() => Stand::Finished,
             (Some(conclusion), ..) => Stand::Concluded(conclusion),
-            (_, Some(over), ..) => {
-                Stand::Over { plan: &over.plan, view: &over.view, report: &over.report, results: &over.results }
-            }
+            (_, Some(over), ..) => Stand::Over {
+                plan: &over.plan,
+                view: &over.view,
+                report: &over.report,
+                results: &over.results,
+            },
             (_, _, Some(live), Some(snapshot)) => Stand::Live { plan: &live.plan, snapshot },
             _ if validated.is_some() => Stand::Waiting,
             _ => Stand::Unseen,
@@ -429,14 +438,16 @@ impl Desk {
         let before = self.status.clone().unwrap_or_default();
         let stored = run.status.clone().unwrap_or_default();
         let bare = BenchmarkRun { status: None, ..run.clone() };
-        let others_bytes = serde_json::to_vec(&bare).map_or(0, |json| json.len())
-            + crate::status::fit::MANAGED_FIELDS_BYTES;
+        let others_bytes =
+            serde_json::to_vec(&bare).map_or(0, |json| json.len()) + crate::status::fit::MANAGED_FIELDS_BYTES;
         // Names and claims come from what is stored: they are written by steps, not by a projection of ours.
         let base = BenchmarkRunStatus { controller: stored.controller, ..before.clone() };
         let status = crate::status::fit::fit(status::project(&base, &picture), others_bytes);
         let wrote = match self.publisher.status(&self.context, run, &facts.identity, &status).await {
             // Somebody wrote in between: the watch will show what.
-            Err(kube::Error::Api(refused)) if refused.is_conflict() => return Ok(Some(self.context.now_ms() + 50)),
+            Err(kube::Error::Api(refused)) if refused.is_conflict() => {
+                return Ok(Some(self.context.now_ms() + 50));
+            }
             wrote => wrote?,
         };
         if let Some(version) = wrote.version {

@@ -1,6 +1,6 @@
 //! A run under way in the coordinator of this process: what its decider wishes, and what it was told.
 
-use crate::plan::{Decider, Wish};
+use crate::plan::Decider;
 use crate::pods::facts::Seat;
 use crate::status::WallClock;
 use jiff::Timestamp;
@@ -9,7 +9,6 @@ use lockstep_core::plan::Plan;
 use lockstep_core::results::part::StagePart;
 use lockstep_core::run::agent::LossReason;
 use lockstep_core::run::message::{Stop, Told};
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -24,9 +23,7 @@ pub struct Live {
     pub clock: WallClock,
     handle: RunHandle,
     requests: mpsc::UnboundedReceiver<HostRequest>,
-    wishes: BTreeMap<Seat, Wish>,
-    told: BTreeSet<Seat>,
-    stopped: Option<Stop>,
+    decider: Decider,
 }
 
 /// What the decider had to say.
@@ -53,27 +50,20 @@ impl Live {
             clock: WallClock { wall: Timestamp::now(), at_ns: monotonic_ns() },
             handle,
             requests,
-            wishes: BTreeMap::new(),
-            told: BTreeSet::new(),
-            stopped: None,
+            decider: Decider::begun(),
         }
     }
 
     /// The next thing that the decider has to say.
     pub async fn next(&mut self) -> News {
         loop {
-            match self.requests.recv().await {
-                Some(HostRequest::Spawn { index, attempt }) => {
-                    self.wishes.insert((index, attempt), Wish::Lives);
-                    return News::Wish;
-                }
-                Some(HostRequest::Kill { index, attempt }) => {
-                    self.wishes.insert((index, attempt), Wish::Goes);
-                    return News::Wish;
-                }
-                Some(HostRequest::Told(told)) => return News::Told(told),
-                Some(HostRequest::StageOver { .. }) => {}
-                Some(HostRequest::Over) | None => return News::Over,
+            let Some(request) = self.requests.recv().await else { return News::Over };
+            self.decider.note(&request);
+            match request {
+                HostRequest::Spawn { .. } | HostRequest::Kill { .. } => return News::Wish,
+                HostRequest::Told(told) => return News::Told(told),
+                HostRequest::StageOver { .. } => {}
+                HostRequest::Over => return News::Over,
             }
         }
     }
@@ -81,7 +71,7 @@ impl Live {
     /// As the planner sees it.
     #[must_use]
     pub fn decider(&self) -> Decider {
-        Decider::Live { wishes: self.wishes.clone(), told: self.told.clone(), stopped: self.stopped }
+        self.decider.clone()
     }
 
     /// Agents of which a hello was heard.
@@ -98,13 +88,13 @@ impl Live {
 
     /// Asks the decider to stop.
     pub fn stop(&mut self, stop: Stop) {
-        self.stopped = self.stopped.max(Some(stop));
+        self.decider.note_stopped(stop);
         self.handle.stop(stop);
     }
 
     /// Tells the decider that an attempt has ended.
     pub fn ended(&mut self, seat: Seat, loss: LossReason, clean: bool) {
-        self.told.insert(seat);
+        self.decider.note_told(seat);
         self.handle.ended(seat.0, seat.1, loss, clean);
     }
 

@@ -19,7 +19,12 @@ pub const REPORT_KEY: &str = "results.json";
 ///
 /// # Errors
 /// What kept it from being written, for people.
-pub async fn publish(context: &Context, run: &RunIdentity, report: &Report, retain: bool) -> Result<ResultsStatus, Problem> {
+pub async fn publish(
+    context: &Context,
+    run: &RunIdentity,
+    report: &Report,
+    retain: bool,
+) -> Result<ResultsStatus, Problem> {
     let name = run.results_config_map();
     let failed = |cause: String| {
         Problem::new(format!("the results of run {}/{} could not be written", run.namespace, run.name), cause)
@@ -45,7 +50,11 @@ pub async fn publish(context: &Context, run: &RunIdentity, report: &Report, reta
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
             let there = maps.get(&name).await.map_err(|error| failed(error.to_string()))?;
             // An answer that was lost: what stands there is what we wrote.
-            if there.data == object.data { Ok(done) } else { Err(failed("a ConfigMap of this name is there already".into())) }
+            if there.data == object.data {
+                Ok(done)
+            } else {
+                Err(failed("a ConfigMap of this name is there already".into()))
+            }
         }
         Err(error) => Err(failed(error.to_string())),
     }

@@ -3,7 +3,8 @@
 //! A run that holds nodes and lacks others gives its pods back after a while, so that two half-placed runs do not block each
 //! other for ever: at once where an older run of ours is short of room too, after [`PATIENCE_S`] otherwise (an autoscaler
 //! needs minutes). Pods that all wait are kept: they hold nothing. `readyTimeout` counts while there is no room and no
-//! other run of ours could make any; waiting for another run has no limit but `activeDeadline` of that one.
+//! other run of ours holds nodes; waiting for another run has no limit but `activeDeadline` of that one, and waiting in a
+//! queue (scheduling gates) has none.
 
 use super::gates::is_older;
 use super::live::{create, delete_all};
@@ -47,7 +48,7 @@ pub(super) fn plan(observed: &Observed<'_>, planned: &mut Planned) {
         planned.memory.placing_since = Some(observed.now);
     }
     if placed >= run.min_available {
-        planned.memory.short_since = None;
+        (planned.memory.short_for, planned.memory.short_at) = (SignedDuration::ZERO, None);
         planned.step(Action::Begin, format!("{placed} of {} agents have nodes", run.replicas));
         return;
     }
@@ -57,10 +58,11 @@ pub(super) fn plan(observed: &Observed<'_>, planned: &mut Planned) {
     match trouble {
         // In a queue, which admits the run as a whole: that may take as long as it takes.
         Some((reason, problem)) if !lacks_room => {
-            planned.memory.short_since = None;
+            planned.memory.short_at = None;
             planned.wait = Some(Wait::of(reason, problem));
         }
         None => {
+            planned.memory.short_at = None;
             let message = format!("{placed} of {} agents have nodes", run.replicas);
             planned.wait = Some(Wait::new(Reason::Scheduling, message));
         }
@@ -105,6 +107,8 @@ fn given_back(observed: &Observed<'_>, planned: &mut Planned) -> bool {
         memory.made.clear();
         return false;
     }
+    // It is short of room now as well; what that comes to is seen when it tries again.
+    count_shortage(observed, planned);
     // Pods that the API server has not been asked to remove yet.
     delete_all(observed, planned, "the run gives its pods back");
     planned.wait = Some(Wait::new(Reason::WaitingForRoom, message));
@@ -116,20 +120,16 @@ fn short(observed: &Observed<'_>, planned: &mut Planned, placed: u32, reason: Re
     let run = observed.run;
     let now = observed.now;
     let since = planned.memory.placing_since.unwrap_or(now);
-    let others_hold = observed.others.iter().any(|other| other.active);
-    planned.memory.short_since = match (others_hold, planned.memory.short_since) {
-        (true, _) => None,
-        (false, before) => Some(before.unwrap_or(now)),
-    };
-    if let Some(short_since) = planned.memory.short_since {
-        let until = plus(short_since, seconds(run.ready_timeout));
-        if now >= until {
+    if let Some(left_s) = count_shortage(observed, planned) {
+        if left_s <= 0 {
             let conclusion = not_ready(observed, placed, &problem);
+            // What was about to be made is not made.
+            planned.steps.clear();
             delete_all(observed, planned, "the run cannot begin");
             planned.step(Action::Conclude(Box::new(conclusion)), "readyTimeout is over");
             return;
         }
-        planned.look_again(until);
+        planned.look_again(plus(now, left_s));
     }
     if placed > 0 {
         let rival = rival(observed);
@@ -153,6 +153,19 @@ fn short(observed: &Observed<'_>, planned: &mut Planned, placed: u32, reason: Re
         planned.look_again(until);
     }
     planned.wait = Some(Wait::of(reason, problem));
+}
+
+/// Counts the time without room; answers how many seconds of `readyTimeout` are left, `None` while another run of ours holds
+/// nodes: there will be room when it is over, and nothing counts.
+fn count_shortage(observed: &Observed<'_>, planned: &mut Planned) -> Option<i64> {
+    let memory = &mut planned.memory;
+    // What was seen the last time held until now.
+    let counted = memory.short_at.map_or(SignedDuration::ZERO, |before| observed.now.duration_since(before));
+    memory.short_for = memory.short_for.saturating_add(counted.max(SignedDuration::ZERO));
+    let others_hold = observed.others.iter().any(|other| other.holds);
+    memory.short_at = (!others_hold).then_some(observed.now);
+    let left_s = seconds(observed.run.ready_timeout).saturating_sub(memory.short_for.as_secs());
+    (!others_hold).then_some(left_s)
 }
 
 /// Why there is no room: from the pods that wait, or from the API server that did not take them.

@@ -3,8 +3,9 @@
 //! One path: the decider is asked to stop, and carries out its own abort; a run that never began just gives its pods back.
 //! Needs no create, so it also works in a namespace that is going.
 
+use super::decider::Decider;
 use super::live;
-use super::observed::{Decider, Observed};
+use super::observed::Observed;
 use super::step::{Action, Conclusion, Planned, Wait};
 use lockstep_api::reasons::Reason;
 use lockstep_core::problem::{Problem, exit};

@@ -1,6 +1,7 @@
 //! A run under way: what the decider wishes is carried out, and it is told what became of its attempts.
 
-use super::observed::{Decider, Observed, Rejected, Wish};
+use super::decider::{Decider, Wish};
+use super::observed::{Observed, Rejected};
 use super::step::{Action, Planned, Wait};
 use crate::pods::facts::{PodFacts, Seat};
 use crate::pods::rejected::Rejection;

@@ -19,6 +19,7 @@
 //! It deliberately decides nothing of what `core::run` decides: which attempts live, what a loss costs, how a run ends.
 
 mod after;
+pub mod decider;
 mod gang;
 mod gates;
 mod leave;
@@ -30,8 +31,9 @@ pub mod step;
 #[cfg(test)]
 mod tests;
 
+pub use decider::{Decider, Wish};
 pub use names::Names;
-pub use observed::{Decider, Memory, Observed, OtherRun, Rejected, RunFacts, Wish};
+pub use observed::{Memory, Observed, OtherRun, Rejected, RunFacts};
 pub use step::{Action, Conclusion, Planned, Step, Wait};
 
 /// The steps that are due for one run. The caller carries them out in order, and calls again when anything changed: the

@@ -1,18 +1,19 @@
 //! What the planner looks at. Made by the client half; every part is a copy.
 
+use super::decider::Decider;
 use super::names::{Names, NamesError};
 use crate::pods::build::RunIdentity;
 use crate::pods::config::Installation;
 use crate::pods::facts::{PodFacts, Seat};
 use crate::pods::rejected::Rejection;
 use crate::pods::trouble::Trouble;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lockstep_api::conditions::{self, ConditionType, Truth};
 use lockstep_api::labels;
 use lockstep_api::spec::BenchmarkRun;
 use lockstep_api::spec::words::{CleanupPolicy, StopMode};
 use lockstep_core::run::message::Stop;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Everything that is known of one run now.
@@ -153,36 +154,6 @@ impl RunFacts {
     }
 }
 
-/// What the decider of a run wishes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Decider {
-    /// The run has not begun.
-    #[default]
-    Absent,
-    /// The run had begun under another coordinator, and is being taken over: nothing is done to its pods.
-    TakingOver,
-    /// The run is under way.
-    Live {
-        /// From `Spawn` and `Kill`; the last word on each attempt.
-        wishes: BTreeMap<Seat, Wish>,
-        /// Attempts of which it was told that they ended.
-        told: BTreeSet<Seat>,
-        /// The hardest stop that it was told.
-        stopped: Option<Stop>,
-    },
-    /// The run is over; its results are being written.
-    Over,
-}
-
-/// What becomes of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
-    /// It has a pod.
-    Lives,
-    /// It has none.
-    Goes,
-}
-
 /// A pod that the API server did not take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
@@ -222,13 +193,15 @@ pub struct OtherRun {
     pub eager: bool,
     /// [`super::Planned::short`] of its last plan.
     pub short: bool,
+    /// Whether pods of it have nodes: there will be room when it is over.
+    pub holds: bool,
 }
 
 impl OtherRun {
-    /// What other runs need to know of a run of ours; `None` when it is in nobody's way and will not be. `short`: of its last
-    /// plan.
+    /// What other runs need to know of a run of ours with `pods`; `None` when it is in nobody's way and will not be.
+    /// `short`: of its last plan.
     #[must_use]
-    pub fn of(run: &RunFacts, short: bool) -> Option<Self> {
+    pub fn of(run: &RunFacts, pods: &BTreeMap<Seat, PodFacts>, short: bool) -> Option<Self> {
         let RunIdentity { namespace, name, uid: _ } = run.identity.clone();
         // The finalizer stands while agents may live, after the run is finished or suspended too.
         let active = run.finalizer && !run.names.is_empty();
@@ -241,6 +214,7 @@ impl OtherRun {
             active,
             eager,
             short,
+            holds: pods.values().any(|pod| pod.node.is_some() && !pod.over),
         })
     }
 }
@@ -252,8 +226,10 @@ pub struct Memory {
     pub made: BTreeMap<Seat, bool>,
     /// Since when the pods of this try exist.
     pub placing_since: Option<Timestamp>,
-    /// Since when there is no room, and no other run of ours holds any.
-    pub short_since: Option<Timestamp>,
+    /// For how long there was no room while no other run of ours held any.
+    pub short_for: SignedDuration,
+    /// Until when that is counted; `None` while it is not.
+    pub short_at: Option<Timestamp>,
     /// When pods were given back, until they are made again.
     pub given_back_at: Option<Timestamp>,
     /// How often pods were given back.

@@ -6,6 +6,9 @@
 //! order, other lists are replaced; `$patch`, `$retainKeys`, `$deleteFromPrimitiveList/…` and `$setElementOrder/…` are
 //! understood. `testdata/merge.yaml` is the table of cases.
 //!
+//! A template that comes through the API server holds neither `null` nor directives: the schema of the resource has
+//! neither, so the first is pruned and the second refused before they get here. In a file both are there.
+//!
 //! Where Kubernetes leaves a directive standing in the result, so that its own strict decoding refuses the object
 //! (below an element that is new, in a list that is replaced), it is refused here with its path. It deliberately knows
 //! nothing of what a template may not set; that is [`super::refuse`].

@@ -55,10 +55,8 @@ impl PodTokens {
                 return Ok(uid.clone());
             }
         }
-        let spec = TokenReviewSpec {
-            token: Some(token.to_owned()),
-            audiences: Some(vec![audience.to_owned()]),
-        };
+        let spec =
+            TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![audience.to_owned()]) };
         let review = TokenReview { spec, ..TokenReview::default() };
         let answer = self.reviews.create(&PostParams::default(), &review).await.map_err(|error| {
             tracing::warn!(%error, "a token could not be reviewed");
@@ -98,7 +96,8 @@ impl Authenticate for PodTokens {
         let run = run.and_then(|run| RunIdentity::of(&run)).ok_or_else(denied)?;
         let uid = self.pod_uid(token, &run.audience()).await?;
         let pod = self.pods.find(|pod| pod.metadata.uid.as_ref() == Some(&uid));
-        let facts = pod.and_then(|pod| PodFacts::of(&pod)).filter(|facts| facts.is_of(&run) && !facts.deleting);
+        let facts =
+            pod.and_then(|pod| PodFacts::of(&pod)).filter(|facts| facts.is_of(&run) && !facts.deleting);
         // Made, and not yet seen by our watch: the agent dials again.
         let (index, attempt) = facts.ok_or_else(denied)?.seat;
         Ok(Caller { run_uid: run.uid, index, attempt })

@@ -28,7 +28,8 @@ async fn served() -> &'static Served {
     SERVED
         .get_or_init(|| async {
             let cluster = ControlPlane::shared().await;
-            let image = Image::host().workspace_binary("lockstep-operator").workspace_binary("lockstep-agent");
+            let image =
+                Image::host().workspace_binary("lockstep-operator").workspace_binary("lockstep-agent");
             let options = NodeOptions::named("node-0").image("lockstep:test", image);
             let node = cluster.node(options.refresh_every(Duration::from_millis(500))).await;
             let home = cluster.namespace("system").await;

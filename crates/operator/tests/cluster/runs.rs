@@ -41,7 +41,8 @@ async fn a_run_goes_from_apply_to_its_results() {
     assert_eq!(status.stages.len(), 4);
     assert_eq!(Some(status.observed_generation), run.metadata.generation);
 
-    let results = status.results.as_ref().and_then(|results| results.config_map.clone()).expect("a ConfigMap");
+    let results =
+        status.results.as_ref().and_then(|results| results.config_map.clone()).expect("a ConfigMap");
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
     let map = maps.get(&results).await.expect("the ConfigMap that status names");
     let json = &map.data.expect("data")["results.json"];

@@ -57,7 +57,8 @@ fn runs_of_one_group_wait_for_each_other() {
 
 #[test]
 fn a_run_is_in_the_way_of_others_while_agents_of_it_may_live() {
-    let flags = |run: &RunFacts| OtherRun::of(run, false).map(|other| (other.active, other.eager));
+    let nothing = BTreeMap::new();
+    let flags = |run: &RunFacts| OtherRun::of(run, &nothing, false).map(|other| (other.active, other.eager));
     let mut world = World::new(1);
     assert_eq!(flags(&world.run), Some((false, true)));
     world.settle();
@@ -95,7 +96,7 @@ fn two_runs_for_one_place_do_not_block_each_other() {
     younger.wait_s(gang::PATIENCE_S - 1);
     assert_eq!(names_of(&younger.plan()), Vec::<String>::new());
     // An older one is short of room as well.
-    younger.others = vec![OtherRun { active: true, short: true, ..other("older", 60) }];
+    younger.others = vec![OtherRun { active: true, short: true, holds: true, ..other("older", 60) }];
     let planned = younger.settle();
     assert_eq!(planned.wait.map(|wait| wait.reason), Some(Reason::WaitingForRoom));
     younger.kubelet();
@@ -114,7 +115,7 @@ fn two_runs_for_one_place_do_not_block_each_other() {
 fn the_older_of_two_keeps_what_it_has() {
     let mut older = World::new(6);
     older.room = 4;
-    older.others = vec![OtherRun { active: true, short: true, ..other("younger", -60) }];
+    older.others = vec![OtherRun { active: true, short: true, holds: true, ..other("younger", -60) }];
     older.settle();
     older.wait_s(gang::YIELD_S + 5);
     older.settle();
@@ -150,7 +151,7 @@ fn pods_that_hold_nothing_are_kept_for_the_autoscaler_and_time_out_at_last() {
 fn the_time_in_which_another_run_holds_the_room_does_not_count() {
     let mut world = World::new(2);
     world.room = 0;
-    world.others = vec![OtherRun { active: true, ..other("holder", 60) }];
+    world.others = vec![OtherRun { active: true, holds: true, ..other("holder", 60) }];
     world.settle();
     world.wait_s(86_400);
     world.settle();
@@ -159,6 +160,23 @@ fn the_time_in_which_another_run_holds_the_room_does_not_count() {
     world.schedule();
     world.settle();
     assert!(matches!(world.decider, Decider::Live { .. }));
+}
+
+#[test]
+fn two_runs_that_can_never_be_placed_do_not_keep_each_other_waiting() {
+    let mut world = World::new(6);
+    world.room = 4;
+    let short = |holds| vec![OtherRun { active: true, short: holds, holds, ..other("younger", -60) }];
+    // The other one holds nodes half of the time, and gives them back the other half.
+    let mut rounds = 0;
+    while world.concluded.is_none() && rounds < 1_000 {
+        rounds += 1;
+        world.others = short(rounds % 2 == 0);
+        world.wait_s(60);
+        world.settle();
+        world.kubelet();
+    }
+    assert_eq!(world.concluded, Some((Outcome::Failed, Reason::ReadyTimeout)), "after {rounds} minutes");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The planner against a world that carries out its steps, with every invariant held at each of them.
 
 mod begin;
+mod decider;
 mod leave;
 mod live;
 mod story;
@@ -282,6 +283,7 @@ fn other(name: &str, seconds_before: i64) -> OtherRun {
         active: false,
         eager: true,
         short: false,
+        holds: false,
     }
 }
 

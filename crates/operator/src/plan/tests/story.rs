@@ -67,7 +67,7 @@ impl World {
             Happens::Over => self.over(),
             Happens::Restart => self.memory = Memory::default(),
             Happens::Rival(short) => {
-                self.others = vec![OtherRun { active: true, short, ..other("older", 60) }];
+                self.others = vec![OtherRun { active: true, short, holds: short, ..other("older", 60) }];
             }
         }
     }
