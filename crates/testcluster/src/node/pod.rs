@@ -144,7 +144,16 @@ fn unsupported(spec: &PodSpec) -> Option<&'static str> {
         |probe: &Probe| probe.http_get.as_ref().is_some_and(|get| get.scheme.as_deref() == Some("HTTPS"));
     [
         (spec.readiness_gates.is_some(), "readiness gates"),
+        (spec.host_network == Some(true), "hostNetwork"),
+        (spec.host_aliases.is_some(), "hostAliases"),
         (containers().any(|container| container.lifecycle.is_some()), "life-cycle hooks"),
+        (containers().any(|container| container.volume_devices.is_some()), "volumeDevices"),
+        (
+            containers()
+                .flat_map(|at| at.volume_mounts.iter().flatten())
+                .any(|at| at.sub_path_expr.is_some()),
+            "subPathExpr",
+        ),
         (probes().any(|probe| probe.grpc.is_some()), "gRPC probes"),
         (probes().any(is_https), "HTTPS probes"),
     ]
@@ -236,7 +245,7 @@ async fn set_up(ctx: &Arc<PodContext>) -> Volumes {
 
 fn write_names(ctx: &PodContext) -> std::io::Result<()> {
     let names = Arc::clone(&ctx.node.names.borrow());
-    let text = names.hosts(ctx.name(), &ctx.address.to_string(), ctx.namespace());
+    let text = names.hosts(ctx.hostname(), &ctx.address.to_string(), ctx.namespace());
     names::overwrite(&ctx.directory.join("hosts"), &text)
 }
 
