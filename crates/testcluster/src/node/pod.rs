@@ -29,8 +29,9 @@ pub(super) async fn live(node: Arc<NodeContext>, latest: watch::Receiver<Pod>) {
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let (name, namespace) =
         (pod.metadata.name.clone().unwrap_or_default(), pod.metadata.namespace.clone().unwrap_or_default());
+    let taken_before = pod.status.as_ref().and_then(|status| status.start_time.clone());
     let state = PodState {
-        started_at: Some(Timestamp::now()),
+        started_at: Some(taken_before.map_or_else(Timestamp::now, |time| time.0)),
         containers: lost_containers(&pod),
         ..PodState::default()
     };
@@ -101,7 +102,10 @@ async fn run(ctx: &Arc<PodContext>, mut latest: watch::Receiver<Pod>) {
         return;
     }
     let deadline = spec.active_deadline_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-    let deadline = deadline.map(|seconds| tokio::time::Instant::now() + Duration::from_secs(seconds));
+    let started_at = ctx.state.borrow().started_at.unwrap_or_else(Timestamp::now);
+    let elapsed = Duration::try_from(Timestamp::now().duration_since(started_at)).unwrap_or_default();
+    let deadline = deadline
+        .map(|seconds| tokio::time::Instant::now() + Duration::from_secs(seconds).saturating_sub(elapsed));
     let mut containers = std::pin::pin!(containers(ctx, spec));
     let mut is_late = false;
     latest.mark_changed();
