@@ -146,8 +146,9 @@ fn container_status(
     let is_running = matches!(doing, Doing::Running(_));
     // A plain init container is ready once it succeeded; others while they run and their probes agree.
     let is_ready = match &doing {
-        Doing::Ended(ended) => is_init && !is_sidecar(container) && ended.exit_code == 0,
-        _ => is_running && record.is_ready,
+        _ if !is_init || is_sidecar(container) => is_running && record.is_ready,
+        Doing::Ended(ended) => ended.exit_code == 0,
+        Doing::Waiting(..) | Doing::Running(_) => false,
     };
     let mut now = ContainerState::default();
     match doing {
