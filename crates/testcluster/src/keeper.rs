@@ -16,11 +16,14 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
+/// Set to anything in the environment, directories stay, for whoever wants to know why a test failed.
+const KEEP_DIRECTORY: &str = "LOCKSTEP_KEEP";
 /// Reads until its owner is gone or lets go, ends every group that is entered, and removes the directory. What was
 /// killed may write a moment longer, hence the repetition.
 const KEEP: &str = r#"
@@ -28,6 +31,7 @@ while read -r _; do :; done
 for group in "$1"/groups/*; do
     [ -e "$group" ] && kill -s KILL -- "-${group##*/}" 2>/dev/null
 done
+[ -n "$2" ] && exit
 tries=0
 until rm -rf "$1" 2>/dev/null || [ $tries -ge 100 ]; do tries=$((tries + 1)); sleep 0.05; done
 "#;
@@ -48,7 +52,12 @@ impl Keeper {
             TempDir::with_prefix("lockstep-testcluster-").context("failed to make a directory")?;
         std::fs::create_dir(directory.path().join("groups"))?;
         let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", KEEP, "keeper"]).arg(directory.path());
+        let is_kept = std::env::var_os(KEEP_DIRECTORY).is_some();
+        shell.args(["-c", KEEP, "keeper"]).arg(directory.path()).arg(if is_kept { "kept" } else { "" });
+        if is_kept {
+            let line = format!("test control plane: {} is kept\n", directory.path().display());
+            let _ = std::io::stderr().write_all(line.as_bytes());
+        }
         // No pipe of ours but the one it watches, or whoever reads our output would wait for the keeper as well.
         shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         let shell = shell.spawn().context("failed to start /bin/sh")?;

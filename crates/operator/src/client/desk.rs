@@ -140,10 +140,11 @@ impl Desk {
         tokio::select! {
             () = self.wake.notified() => {}
             () = tokio::time::sleep(again) => {}
-            news = news => match news {
-                News::Wish => {}
-                News::Told(told) => self.tales.push(told),
-                News::Over => self.collect().await,
+            news = news => for news in news {
+                match news {
+                    News::Told(told) => self.tales.push(told),
+                    News::Over => self.collect().await,
+                }
             },
         }
     }
@@ -346,7 +347,7 @@ impl Desk {
                 let Some(validated) = validated else { return Ok(()) };
                 let begun =
                     context.coordinator.begin(Arc::clone(&validated.plan), false, Arc::new(InMemory))?;
-                self.live = Some(Live::new(Arc::clone(&validated.plan), begun));
+                self.live = Some(Live::new(Arc::clone(&validated.plan), facts.names.iter(), begun));
             }
             Action::Stop(stop) => {
                 if let Some(live) = &mut self.live {

@@ -26,11 +26,9 @@ pub struct Live {
     decider: Decider,
 }
 
-/// What the decider had to say.
+/// What the decider had to say, beyond what it wishes.
 #[derive(Debug)]
 pub enum News {
-    /// Something to act on.
-    Wish,
     /// A line of the run's story.
     Told(Told),
     /// The run is over.
@@ -38,33 +36,43 @@ pub enum News {
 }
 
 impl Live {
-    /// A run that has just begun.
+    /// A run that has just begun, with a pod for each of `seats`. That these shall live is the first that the decider
+    /// says, but it says so in its own time.
     #[must_use]
     pub fn new(
         plan: Arc<Plan>,
+        seats: impl Iterator<Item = Seat>,
         (handle, requests): (RunHandle, mpsc::UnboundedReceiver<HostRequest>),
     ) -> Self {
+        let mut decider = Decider::begun();
+        seats.for_each(|(index, attempt)| decider.note(&HostRequest::Spawn { index, attempt }));
         Self {
             plan,
             snapshots: handle.snapshots(),
             clock: WallClock { wall: Timestamp::now(), at_ns: monotonic_ns() },
             handle,
             requests,
-            decider: Decider::begun(),
+            decider,
         }
     }
 
-    /// The next thing that the decider has to say.
-    pub async fn next(&mut self) -> News {
-        loop {
-            let Some(request) = self.requests.recv().await else { return News::Over };
-            self.decider.note(&request);
-            match request {
-                HostRequest::Spawn { .. } | HostRequest::Kill { .. } => return News::Wish,
-                HostRequest::Told(told) => return News::Told(told),
-                HostRequest::StageOver { .. } => {}
-                HostRequest::Over => return News::Over,
-            }
+    /// Waits until the decider has something to say, and takes all of it in.
+    pub async fn next(&mut self) -> Vec<News> {
+        let mut news = Vec::new();
+        let first = self.requests.recv().await;
+        self.take(first.unwrap_or(HostRequest::Over), &mut news);
+        while let Ok(request) = self.requests.try_recv() {
+            self.take(request, &mut news);
+        }
+        news
+    }
+
+    fn take(&mut self, request: HostRequest, news: &mut Vec<News>) {
+        self.decider.note(&request);
+        match request {
+            HostRequest::Spawn { .. } | HostRequest::Kill { .. } | HostRequest::StageOver { .. } => {}
+            HostRequest::Told(told) => news.push(News::Told(told)),
+            HostRequest::Over => news.push(News::Over),
         }
     }
 

@@ -4,10 +4,12 @@
 mod runs;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::Api;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams};
+use kube::runtime::wait::{Condition, await_condition};
 use lockstep_api::BenchmarkRun;
 use lockstep_api::conditions::{self, ConditionType, Truth};
-use lockstep_testcluster::{ControlPlane, Image, Node, NodeOptions, until};
+use lockstep_testcluster::{ControlPlane, Image, LIMIT, Node, NodeOptions, until};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
@@ -20,6 +22,33 @@ struct Served {
     node: Node<'static>,
     /// Namespace of the operator.
     home: String,
+    /// The operator's pod.
+    pod: String,
+}
+
+impl Served {
+    /// Waits until a run satisfies a condition, and returns it; panics with everything that there is to know of it.
+    async fn until(
+        &self,
+        runs: &Api<BenchmarkRun>,
+        name: &str,
+        what: &str,
+        condition: impl Condition<BenchmarkRun>,
+    ) -> BenchmarkRun {
+        match tokio::time::timeout(LIMIT, await_condition(runs.clone(), name, condition)).await {
+            Ok(Ok(Some(run))) => run,
+            Ok(other) => panic!("{name}: {other:?}"),
+            Err(_) => match runs.get(name).await {
+                Ok(run) => panic!("{name} is not {what} within {LIMIT:?}: {}", self.said(&run)),
+                Err(error) => panic!("{name} is not {what} within {LIMIT:?}: {error}"),
+            },
+        }
+    }
+
+    /// What there is to know of a run that went wrong.
+    fn said(&self, run: &BenchmarkRun) -> String {
+        format!("{:#?}\n{}", run.status, self.node.logs(&self.home, &self.pod, "operator"))
+    }
 }
 
 /// The one of this test binary.
@@ -41,13 +70,20 @@ async fn served() -> &'static Served {
                 status.and_then(|status| status.available_replicas) == Some(1)
             };
             until(&deployments, "lockstep-operator", "an available operator", available).await;
-            Served { cluster, node, home }
+            let pods: Api<Pod> = Api::namespaced(cluster.client().await, &home);
+            let pods = pods.list(&ListParams::default()).await.expect("the operator's pod");
+            let pod = pods.items.first().map(kube::ResourceExt::name_any).unwrap_or_default();
+            Served { cluster, node, home, pod }
         })
         .await
 }
 
+/// What a condition of a run says.
+fn truth(run: &BenchmarkRun, type_: ConditionType) -> Option<Truth> {
+    conditions::truth(&run.status.as_ref()?.conditions, type_)
+}
+
 /// Whether a run is finished.
 fn finished(run: Option<&BenchmarkRun>) -> bool {
-    let conditions = run.and_then(|run| run.status.as_ref()).map(|status| &status.conditions);
-    conditions.is_some_and(|all| conditions::truth(all, ConditionType::Finished) == Some(Truth::True))
+    run.is_some_and(|run| truth(run, ConditionType::Finished) == Some(Truth::True))
 }

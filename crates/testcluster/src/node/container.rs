@@ -208,7 +208,7 @@ fn start(
     let sandbox = Sandbox {
         keeper: &ctx.node.keeper,
         root: &ctx.directory.join(format!("{name}.{number}.root")),
-        hostname: ctx.name(),
+        hostname: ctx.hostname(),
         binds: &binds,
         rights: &rights,
         command: &command,

@@ -141,6 +141,12 @@ impl PodContext {
         self.pod.metadata.name.as_deref().unwrap_or_default()
     }
 
+    /// What its processes take for the name of their machine.
+    pub(super) fn hostname(&self) -> &str {
+        let asked = self.pod.spec.as_ref().and_then(|spec| spec.hostname.as_deref());
+        asked.unwrap_or_else(|| self.name())
+    }
+
     pub(super) fn namespace(&self) -> &str {
         self.pod.metadata.namespace.as_deref().unwrap_or_default()
     }

@@ -19,7 +19,7 @@ pub(super) const NODE_MEMORY: &str = "1Ti";
 pub(super) async fn environment(ctx: &PodContext, container: &Container) -> Result<BTreeMap<String, String>> {
     let mut environment = BTreeMap::from([
         ("PATH".to_owned(), PATH.to_owned()),
-        ("HOSTNAME".to_owned(), ctx.name().to_owned()),
+        ("HOSTNAME".to_owned(), ctx.hostname().to_owned()),
         // In place of a Service address that kube-proxy would translate.
         ("KUBERNETES_SERVICE_HOST".to_owned(), ctx.node.api_server.ip().to_string()),
         ("KUBERNETES_SERVICE_PORT".to_owned(), ctx.node.api_server.port().to_string()),

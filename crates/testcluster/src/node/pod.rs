@@ -29,8 +29,9 @@ pub(super) async fn live(node: Arc<NodeContext>, latest: watch::Receiver<Pod>) {
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let (name, namespace) =
         (pod.metadata.name.clone().unwrap_or_default(), pod.metadata.namespace.clone().unwrap_or_default());
+    let taken_before = pod.status.as_ref().and_then(|status| status.start_time.clone());
     let state = PodState {
-        started_at: Some(Timestamp::now()),
+        started_at: Some(taken_before.map_or_else(Timestamp::now, |time| time.0)),
         containers: lost_containers(&pod),
         ..PodState::default()
     };
@@ -101,7 +102,10 @@ async fn run(ctx: &Arc<PodContext>, mut latest: watch::Receiver<Pod>) {
         return;
     }
     let deadline = spec.active_deadline_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-    let deadline = deadline.map(|seconds| tokio::time::Instant::now() + Duration::from_secs(seconds));
+    let started_at = ctx.state.borrow().started_at.unwrap_or_else(Timestamp::now);
+    let elapsed = Duration::try_from(Timestamp::now().duration_since(started_at)).unwrap_or_default();
+    let deadline = deadline
+        .map(|seconds| tokio::time::Instant::now() + Duration::from_secs(seconds).saturating_sub(elapsed));
     let mut containers = std::pin::pin!(containers(ctx, spec));
     let mut is_late = false;
     latest.mark_changed();
@@ -144,7 +148,16 @@ fn unsupported(spec: &PodSpec) -> Option<&'static str> {
         |probe: &Probe| probe.http_get.as_ref().is_some_and(|get| get.scheme.as_deref() == Some("HTTPS"));
     [
         (spec.readiness_gates.is_some(), "readiness gates"),
+        (spec.host_network == Some(true), "hostNetwork"),
+        (spec.host_aliases.is_some(), "hostAliases"),
         (containers().any(|container| container.lifecycle.is_some()), "life-cycle hooks"),
+        (containers().any(|container| container.volume_devices.is_some()), "volumeDevices"),
+        (
+            containers()
+                .flat_map(|at| at.volume_mounts.iter().flatten())
+                .any(|at| at.sub_path_expr.is_some()),
+            "subPathExpr",
+        ),
         (probes().any(|probe| probe.grpc.is_some()), "gRPC probes"),
         (probes().any(is_https), "HTTPS probes"),
     ]
@@ -236,7 +249,7 @@ async fn set_up(ctx: &Arc<PodContext>) -> Volumes {
 
 fn write_names(ctx: &PodContext) -> std::io::Result<()> {
     let names = Arc::clone(&ctx.node.names.borrow());
-    let text = names.hosts(ctx.name(), &ctx.address.to_string(), ctx.namespace());
+    let text = names.hosts(ctx.hostname(), &ctx.address.to_string(), ctx.namespace());
     names::overwrite(&ctx.directory.join("hosts"), &text)
 }
 

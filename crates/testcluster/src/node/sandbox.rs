@@ -118,7 +118,7 @@ impl Sandbox<'_> {
         let layers = quote(&self.root.display().to_string());
         let mount = MACHINE.quoted("mount");
         let mut script = format!(
-            "set -e\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\nroot={root}; layers={layers}\n\
+            "set -e\npath=$PATH\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\nroot={root}; layers={layers}\n\
              echo {} > /proc/sys/kernel/hostname\n\
              {mount} -t tmpfs -o mode=0755 none \"$layers\"\nmkdir \"$layers/u\" \"$layers/w\" \"$root\"\n\
              {mount} -t overlay -o \"lowerdir=/,upperdir=$layers/u,workdir=$layers/w\" overlay \"$root\"\n\
@@ -147,14 +147,19 @@ impl Sandbox<'_> {
                 let _ = writeln!(script, "{mount} -o remount,bind,ro \"$at\"");
             }
         }
+        // A runtime makes it where the image does not have it.
+        let directory = quote(self.working_directory);
+        let _ = writeln!(script, "at {directory}\nmkdir -p \"$at\"");
         if self.rights.read_only_root {
             let _ = writeln!(script, "{mount} -o remount,ro \"$root\"");
         }
         let rights: String = self.rights.flags().iter().map(|flag| format!(" {flag}")).collect();
-        let directory = quote(self.working_directory);
-        let (chroot, env, setpriv) =
-            (MACHINE.quoted("chroot"), MACHINE.quoted("env"), MACHINE.quoted("setpriv"));
-        let _ = writeln!(script, "exec {chroot} \"$root\" {env} -C {directory} {setpriv}{rights} -- \"$@\"");
+        let (env, setpriv) = (MACHINE.quoted("env"), MACHINE.quoted("setpriv"));
+        // The container's own PATH: it is in the environment, so what was assigned above would be handed on.
+        let _ = writeln!(
+            script,
+            "PATH=$path\nexec {chroot} \"$root\" {env} -C {directory} {setpriv}{rights} -- \"$@\""
+        );
         script
     }
 }

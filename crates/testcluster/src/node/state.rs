@@ -89,9 +89,16 @@ pub(super) fn status(
         containers.iter().map(of).collect()
     };
     let (init, main) = (describe(init_containers, true), describe(&spec.containers, false));
-    let phase = match &state.failed {
-        Some(_) => "Failed",
-        None => phase(spec, init_containers, &init, &main, state.is_over),
+    let own = phase(spec, init_containers, &init, &main, state.is_over);
+    // No pod is said to be over while something of it may run (`mergePodStatus` in pkg/kubelet/status/status_manager.go).
+    let phase = match (&state.failed, own) {
+        _ if init.iter().chain(&main).any(is_running) => match own {
+            "Succeeded" | "Failed" if has_started(&main) => "Running",
+            "Succeeded" | "Failed" => "Pending",
+            own => own,
+        },
+        (Some(_), _) => "Failed",
+        (None, own) => own,
     };
     let conditions = conditions(spec, init_containers, &init, &main, phase, state)
         .into_iter()
@@ -109,7 +116,7 @@ pub(super) fn status(
             }
         })
         .collect();
-    let (reason, message) = state.failed.clone().unzip();
+    let (reason, message) = state.failed.clone().filter(|_| phase == "Failed").unzip();
     let address = address.to_string();
     PodStatus {
         phase: Some(phase.to_owned()),
@@ -139,8 +146,9 @@ fn container_status(
     let is_running = matches!(doing, Doing::Running(_));
     // A plain init container is ready once it succeeded; others while they run and their probes agree.
     let is_ready = match &doing {
-        Doing::Ended(ended) => is_init && !is_sidecar(container) && ended.exit_code == 0,
-        _ => is_running && record.is_ready,
+        _ if !is_init || is_sidecar(container) => is_running && record.is_ready,
+        Doing::Ended(ended) => ended.exit_code == 0,
+        Doing::Waiting(..) | Doing::Running(_) => false,
     };
     let mut now = ContainerState::default();
     match doing {
@@ -182,6 +190,11 @@ fn last_end(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
     terminated(status).or_else(|| status.last_state.as_ref()?.terminated.as_ref())
 }
 
+/// Whether one of the containers was ever started.
+fn has_started(main: &[ContainerStatus]) -> bool {
+    main.iter().any(|status| is_running(status) || last_end(status).is_some())
+}
+
 /// Whether a container that ended so is started again.
 pub(super) fn restarts(policy: Option<&str>, exit_code: i32) -> bool {
     match policy {
@@ -199,7 +212,7 @@ fn phase(
     is_over: bool,
 ) -> &'static str {
     let policy = spec.restart_policy.as_deref();
-    let has_started = main.iter().any(|status| is_running(status) || terminated(status).is_some());
+    let has_started = has_started(main);
     let mut pending = false;
     for (container, status) in init_containers.iter().zip(init) {
         if is_sidecar(container) {
@@ -269,7 +282,7 @@ fn conditions(
         )
         .map(|(container, _)| container.name.as_str())
         .collect();
-    let has_started = main.iter().any(|status| is_running(status) || last_end(status).is_some());
+    let has_started = has_started(main);
     let initialized = if phase == "Succeeded" {
         ("True", Some("PodCompleted"), None)
     } else if incomplete.is_empty() || has_started {

@@ -1,6 +1,6 @@
 //! Volumes of a pod: made before its containers, kept current while it lives.
 //!
-//! Known are emptyDir, configMap, secret, downwardAPI, projected (with ServiceAccount tokens), hostPath, and a claim that
+//! Known are emptyDir (on disk whatever its medium, without a limit), configMap, secret, downwardAPI, projected (with ServiceAccount tokens), hostPath, and a claim that
 //! is bound to a hostPath volume. Anything else is an error, as what is missing is: a `FailedMount`, again and again.
 
 use super::atomic::{AtomicDirectory, Content, Owner, Payload};

@@ -122,5 +122,6 @@ async fn pods_end_in_their_grace_or_are_killed() {
     assert!(wait_until(LIMIT, || !Path::new(&format!("/proc/{}", processes[0])).exists()));
 
     let late = until(&pods, "late", "failed", phase("Failed")).await;
+    assert_eq!(terminated(&late).exit_code, 128 + 15, "no pod is over while something of it runs");
     assert_eq!(late.status.unwrap().reason.as_deref(), Some("DeadlineExceeded"));
 }
