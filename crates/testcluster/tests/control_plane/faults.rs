@@ -147,7 +147,8 @@ async fn a_lost_machine_comes_back_without_its_processes() {
     }
     let process = node.processes("once", "main")[0];
     node.lose();
-    eventually("killed", || !Path::new(&format!("/proc/{process}/root/proc")).exists()).await;
+    let group = rustix::process::Pid::from_raw(i32::try_from(process).unwrap()).unwrap();
+    eventually("killed", || processes_of_group(group).is_empty()).await;
     pods.delete("deleted", &DeleteParams::default()).await.unwrap();
     assert!(pods.get("deleted").await.is_ok(), "nobody confirms that it is gone");
 

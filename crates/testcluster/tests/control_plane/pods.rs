@@ -21,7 +21,7 @@ async fn a_pod_sees_its_environment_volumes_token_user_and_name() {
              {apiVersion: v1, kind: Secret, metadata: {name: keys}, stringData: {KEY: s3cret}}\n---\n\
              {apiVersion: v1, kind: Pod, metadata: {name: seer, labels: {app: seer}}, spec: {restartPolicy: Never, \
                securityContext: {runAsUser: 65532, runAsGroup: 65532}, \
-               containers: [{name: main, image: 'host:1', workingDir: /work/deep/er, \
+               containers: [{name: main, image: 'host:1', workingDir: /desk/deep/er, \
                  command: [sh, -c], args: ['set -e; id -u; pwd; echo $(GREETING) $(POD)@$(NODE) $KEY $CPU $0 $1 $PATH', $$(X), b$(GREETING)], \
                  securityContext: {readOnlyRootFilesystem: true, allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}, \
                  resources: {limits: {cpu: 250m}}, envFrom: [{secretRef: {name: keys}}], \
@@ -29,7 +29,7 @@ async fn a_pod_sees_its_environment_volumes_token_user_and_name() {
                    {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}, \
                    {name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}, \
                    {name: CPU, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1m}}}], \
-                 volumeMounts: [{name: work, mountPath: /work}]}, \
+                 volumeMounts: [{name: work, mountPath: /desk}]}, \
                 {name: files, image: 'host:1', command: [sh, -c], \
                  args: ['cat /config/greeting /var/run/own/token; echo; cat /info/labels; echo; ! touch /x; ls -l /var/run/own/..data/token; hostname'], \
                  securityContext: {readOnlyRootFilesystem: true}, \
@@ -44,7 +44,7 @@ async fn a_pod_sees_its_environment_volumes_token_user_and_name() {
     let pod = until(&pods, "seer", "done", phase("Succeeded")).await;
 
     let said = node.logs(&namespace, "seer", "main");
-    assert_eq!(said, "65532\n/work/deep/er\nhello seer@shared s3cret 250 $(X) bhello /usr/bin:/bin:/own\n");
+    assert_eq!(said, "65532\n/desk/deep/er\nhello seer@shared s3cret 250 $(X) bhello /usr/bin:/bin:/own\n");
     let said = node.logs(&namespace, "seer", "files");
     let lines: Vec<&str> = said.lines().collect();
     let token = lines[0].strip_prefix("hello").expect("the ConfigMap's file comes first");
