@@ -86,11 +86,7 @@ impl Authority {
     /// When no key can be made.
     pub fn new() -> Result<Self, AuthorityError> {
         let key = KeyPair::generate()?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "Lockstep coordinator authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let certificate = params.self_signed(&key)?;
+        let certificate = params().self_signed(&key)?;
         Ok(Self { key: key.serialize_pem(), certificate: certificate.pem() })
     }
 
@@ -121,6 +117,66 @@ impl Authority {
     }
 
     fn issuer(&self) -> Result<Issuer<'static, KeyPair>, rcgen::Error> {
-        Issuer::from_ca_cert_pem(&self.certificate, KeyPair::from_pem(&self.key)?)
+        // All authorities of ours have one name, so the certificate need not be read to know who signs.
+        Ok(Issuer::new(params(), KeyPair::from_pem(&self.key)?))
+    }
+}
+
+/// What an authority says of itself, beside its key.
+fn params() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "Lockstep coordinator authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::{ServerName, pem::PemObject};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
+
+    /// Whether a client that trusts `bundle` gets through to a server of `config` under `name`.
+    fn gets_through(bundle: &str, config: &Arc<ServerConfig>, name: &str) -> bool {
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_slice(bundle.as_bytes()).expect("a certificate");
+        roots.add(authority).expect("an authority");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        let mut client = ClientConnection::new(Arc::new(client), name).expect("a client");
+        let mut server = ServerConnection::new(Arc::clone(config)).expect("a server");
+        let mut wire = Vec::new();
+        for _ in 0..4 {
+            wire.clear();
+            client.write_tls(&mut wire).expect("memory");
+            server.read_tls(&mut wire.as_slice()).expect("memory");
+            if server.process_new_packets().is_err() {
+                return false;
+            }
+            wire.clear();
+            server.write_tls(&mut wire).expect("memory");
+            client.read_tls(&mut wire.as_slice()).expect("memory");
+            if client.process_new_packets().is_err() {
+                return false;
+            }
+        }
+        !client.is_handshaking() && !server.is_handshaking()
+    }
+
+    #[test]
+    fn who_trusts_the_authority_gets_through_also_after_it_was_stored() {
+        let name = "lockstep-coordinator.lockstep-system.svc";
+        let (first, other) = (Authority::new().expect("one"), Authority::new().expect("another"));
+        let again = Authority { key: first.key.clone(), certificate: first.certificate.clone() };
+        let server = again.server(&[name.to_owned()]).expect("a server");
+        assert!(gets_through(first.bundle(), &server, name));
+        assert!(!gets_through(first.bundle(), &server, "elsewhere.svc"), "another name");
+        assert!(!gets_through(other.bundle(), &server, name), "another authority of the same name");
     }
 }
