@@ -120,7 +120,8 @@ async fn tokens_are_signed_with_the_published_key() {
         (&keys["keys"][0]["alg"], keys["keys"].as_array().map(Vec::len)),
         (&Value::from("RS256"), Some(1))
     );
-    let token = cluster.token("default", "default", &["lockstep"]).await;
+    let namespace = cluster.namespace("tokens").await;
+    let token = cluster.token(&namespace, "default", &["lockstep"]).await;
     let review = format!(
         "{{apiVersion: authentication.k8s.io/v1, kind: TokenReview, spec: {{token: {token}, audiences: [lockstep, other]}}}}"
     );
