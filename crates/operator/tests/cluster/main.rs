@@ -1,20 +1,19 @@
-//! The operator against a real control plane, with agents and the operator itself as processes where a kubelet would
-//! run them.
+//! The operator against a real control plane, installed by its chart, with agents and the operator itself as processes
+//! where a kubelet would run them.
 
+mod chart;
 mod runs;
 
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use kube::runtime::wait::{Condition, await_condition};
 use lockstep_api::BenchmarkRun;
 use lockstep_api::conditions::{self, ConditionType, Truth};
-use lockstep_testcluster::{ControlPlane, Image, LIMIT, Node, NodeOptions, until};
+use lockstep_testcluster::{ControlPlane, Image, LIMIT, Node, NodeOptions};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
-const INSTALL: &str = include_str!("install.yaml");
-const CRD: &str = include_str!("../../../../deploy/crds/lockstep.dev_benchmarkruns.yaml");
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/helm/lockstep");
 
 /// A control plane with a node and an operator that serves it.
 struct Served {
@@ -62,14 +61,8 @@ async fn served() -> &'static Served {
             let options = NodeOptions::named("node-0").image("lockstep:test", image);
             let node = cluster.node(options.refresh_every(Duration::from_millis(500))).await;
             let home = cluster.namespace("system").await;
-            cluster.apply(&home, CRD).await;
-            cluster.apply(&home, &INSTALL.replace("NAMESPACE", &home)).await;
-            let deployments: Api<Deployment> = Api::namespaced(cluster.client().await, &home);
-            let available = |deployment: Option<&Deployment>| {
-                let status = deployment.and_then(|deployment| deployment.status.as_ref());
-                status.and_then(|status| status.available_replicas) == Some(1)
-            };
-            until(&deployments, "lockstep-operator", "an available operator", available).await;
+            let install = ["install", "lockstep", CHART, "-n", &home, "--set", "image.tag=test", "--wait"];
+            cluster.helm(&install).await.expect_code(0);
             let pods: Api<Pod> = Api::namespaced(cluster.client().await, &home);
             let pods = pods.list(&ListParams::default()).await.expect("the operator's pod");
             let pod = pods.items.first().map(kube::ResourceExt::name_any).unwrap_or_default();
