@@ -169,7 +169,7 @@ pub struct Beat {
 pub enum Directive {
     /// Your plan; accept it before anything else.
     Plan,
-    /// Begin the stage now (preflight, cleanup). `keeper`: you keep the lock and the marker.
+    /// Begin the stage now (preflight, cleanup).
     Release {
         /// Index of the stage.
         stage: u32,
