@@ -56,7 +56,8 @@ impl Trouble {
         let limit = if self.fatal.contains(&class) {
             format!("an error of class '{}' ends the stage at once", class.name())
         } else if self.budget.consecutive > 0 && in_a_row >= self.budget.consecutive {
-            format!("{in_a_row} failures in a row (budget: {})", self.budget.consecutive)
+            // Another worker may have failed once more while this one got here: the budget is what was used up.
+            format!("{0} failures in a row (budget: {0})", self.budget.consecutive)
         } else {
             return None;
         };
