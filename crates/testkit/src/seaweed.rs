@@ -4,6 +4,7 @@
 //! directory and never into the checkout. Its data lies in a temporary directory that goes with it.
 
 use crate::process::{Running, wait_until};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -119,9 +120,14 @@ fn request(address: SocketAddr, method: &str, path: &str) -> Option<String> {
 
 /// Ports that are free now, below the range that the kernel gives to connections, held together so that none repeats.
 fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners: [TcpListener; N] =
-        std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a loopback port"));
-    listeners.map(|listener| listener.local_addr().expect("the listener's address").port())
+    let random = RandomState::new();
+    let mut candidates = (0u32..).map(|attempt| 10_000 + (random.hash_one(attempt) % 20_000) as u16);
+    let mut listeners = Vec::new();
+    while listeners.len() < N {
+        let port = candidates.next().expect("they are endless");
+        listeners.extend(TcpListener::bind(("127.0.0.1", port)));
+    }
+    std::array::from_fn(|at| listeners[at].local_addr().expect("the listener's address").port())
 }
 
 /// Path of the binary, installed first if it is not there.
