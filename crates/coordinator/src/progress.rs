@@ -4,7 +4,6 @@
 
 use crate::host::Snapshot;
 use lockstep_core::plan::{Plan, StageKind};
-use lockstep_core::run::StageState;
 use lockstep_core::run::agent::{AgentState, Position};
 use lockstep_core::run::view::StageView;
 
@@ -76,7 +75,7 @@ pub fn progress(plan: &Plan, snapshot: &Snapshot, index: usize) -> Option<Progre
             let unit = if kind.execute().is_some() { "operations" } else { "objects" };
             let done = leased_done(kind, snapshot, index, view);
             let rest = view.total.saturating_sub(done);
-            let foretells = done > 0 && elapsed_ns >= FORETELL_NS && view.facts.state == StageState::Working;
+            let foretells = done > 0 && elapsed_ns >= FORETELL_NS;
             let remaining_ns =
                 foretells.then(|| (u128::from(rest) * u128::from(elapsed_ns) / u128::from(done)) as u64);
             Progress { done, total: view.total, unit, elapsed_ns, remaining_ns }

@@ -6,7 +6,6 @@ use lockstep_core::problem::exit;
 use lockstep_core::results::part::StagePart;
 use lockstep_core::results::report::{Report, ReportInputs, RunFacts, StageInput, TimelineEvent};
 use lockstep_core::results::stage::StageFacts;
-use lockstep_core::run::StageState;
 use lockstep_core::run::view::StageView;
 
 /// Wall times of a run, as the host's clock showed them (RFC 3339).
@@ -76,15 +75,7 @@ fn facts(end: &RunEnd, index: u32, stage: &StagePlan) -> StageFacts {
         stage: index,
         name: stage.name.clone(),
         kind: kind.to_owned(),
-        state: match known.state {
-            StageState::Waiting => "Waiting",
-            StageState::Starting => "Starting",
-            StageState::Working => "Working",
-            StageState::Done => "Done",
-            StageState::Failed => "Failed",
-            StageState::Skipped => "Skipped",
-        }
-        .to_owned(),
+        state: known.state.name().to_owned(),
         discard: stage.kind.is_discard(),
         agents_planned: end.plan.replicas,
         planned_start: None,

@@ -6,6 +6,7 @@
 use super::{Scene, picture, waiting};
 use crate::output;
 use lockstep_coordinator::Snapshot;
+use lockstep_coordinator::progress::progress;
 use lockstep_core::problem::Problem;
 use lockstep_core::results::Report;
 use lockstep_core::run::StageState;
@@ -191,11 +192,11 @@ fn stage_line<'a>(scene: &'a Scene, snapshot: &Snapshot, index: usize) -> Option
     let stage = scene.plan.stages.get(index)?;
     let view = snapshot.view.stages.get(index)?;
     let begun = view.facts.state != StageState::Waiting || snapshot.view.stage == Some(index as u32);
-    let progress = picture::progress(&scene.plan, snapshot, index)?;
+    let progress = progress(&scene.plan, snapshot, index)?;
     let live = snapshot.live.get(index).cloned().unwrap_or_default();
     Some(StageLine {
         name: &stage.name,
-        state: state_name(view.facts.state),
+        state: view.facts.state.name(),
         done: if begun { progress.done } else { 0 },
         total: progress.total,
         unit: progress.unit,
@@ -210,19 +211,6 @@ fn stage_line<'a>(scene: &'a Scene, snapshot: &Snapshot, index: usize) -> Option
         p99_ns: live.p99_ns,
         skew_ns: view.facts.skew_ns,
     })
-}
-
-/// The state in one word.
-#[must_use]
-pub fn state_name(state: StageState) -> &'static str {
-    match state {
-        StageState::Waiting => "Waiting",
-        StageState::Starting => "Starting",
-        StageState::Working => "Working",
-        StageState::Done => "Done",
-        StageState::Failed => "Failed",
-        StageState::Skipped => "Skipped",
-    }
 }
 
 fn agents(snapshot: &Snapshot) -> AgentCounts {

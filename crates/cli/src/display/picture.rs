@@ -1,124 +1,18 @@
-//! One snapshot as stages with their progress: the facts behind every display, and the parts of each stage's line.
+//! One snapshot as stages: the sign and the parts of each stage's line.
 
 use super::layout::{Line, Part};
 use crate::format::{bytes, bytes_per_s, clock, count, decimal_milli, latency, long_span, short_count, span};
+use lockstep_coordinator::progress::{Progress, began_ns, progress};
 use lockstep_coordinator::{LiveStage, Snapshot};
 use lockstep_core::plan::{Plan, StageKind};
 use lockstep_core::run::StageState;
 use lockstep_core::run::agent::{AgentState, Position};
 use lockstep_core::run::view::StageView;
 
-/// Below this much of a stage's work its end is not foretold.
-const FORETELL_NS: u64 = 2_000_000_000;
-
-/// How far a stage is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// How much is done, in `unit`.
-    pub done: u64,
-    /// Out of how much; 0 is unknown.
-    pub total: u64,
-    /// `agents`, `objects`, `operations` or `milliseconds`.
-    pub unit: &'static str,
-    /// Since the stage began.
-    pub elapsed_ns: u64,
-    /// Until it is expected to end.
-    pub remaining_ns: Option<u64>,
-}
-
-impl Progress {
-    /// Thousandths that are done.
-    #[must_use]
-    pub fn per_mille(&self) -> u64 {
-        (u128::from(self.done) * 1_000).checked_div(u128::from(self.total)).unwrap_or(0).min(1_000) as u64
-    }
-}
-
-/// When a stage began, coordinator's clock; an instant still to come while its start is armed.
-#[must_use]
-pub fn began_ns(snapshot: &Snapshot, index: usize) -> u64 {
-    let stages = &snapshot.view.stages;
-    let planned = stages.get(index).and_then(|stage| stage.facts.planned_start_ns);
-    let before = stages.iter().take(index).filter_map(|stage| stage.facts.ended_ns).max();
-    planned.or(before).unwrap_or(snapshot.began_ns)
-}
-
-/// How far a stage is.
-#[must_use]
-pub fn progress(plan: &Plan, snapshot: &Snapshot, index: usize) -> Option<Progress> {
-    let stage = plan.stages.get(index)?;
-    let view = snapshot.view.stages.get(index)?;
-    // A warm-up flows into the next stage: it was over when that one began, not when both had handed in.
-    let next = snapshot.view.stages.get(index + 1).filter(|_| stage.kind.is_discard());
-    let flowed_ns = next.and_then(|next| next.facts.planned_start_ns);
-    let until_ns =
-        flowed_ns.or(view.facts.ended_ns).map_or(snapshot.at_ns, |end_ns| end_ns.min(snapshot.at_ns));
-    let elapsed_ns = until_ns.saturating_sub(began_ns(snapshot, index));
-    let progress = match &stage.kind {
-        StageKind::Preflight => {
-            let ready = snapshot.view.agents.iter().filter(|agent| is_past_preflight(&agent.state)).count();
-            Progress {
-                done: ready as u64,
-                total: u64::from(plan.replicas),
-                unit: "agents",
-                elapsed_ns,
-                remaining_ns: None,
-            }
-        }
-        StageKind::Execute(execute) if execute.duration.is_some() => {
-            let window_ns =
-                execute.duration.map_or(0, |window| u64::try_from(window.as_nanos()).unwrap_or(u64::MAX));
-            let done_ns = elapsed_ns.min(window_ns);
-            let remaining_ns = Some(window_ns - done_ns);
-            Progress {
-                done: done_ns / 1_000_000,
-                total: window_ns / 1_000_000,
-                unit: "milliseconds",
-                elapsed_ns,
-                remaining_ns,
-            }
-        }
-        kind => {
-            let unit = if kind.execute().is_some() { "operations" } else { "objects" };
-            let done = leased_done(kind, snapshot, index, view);
-            let rest = view.total.saturating_sub(done);
-            let remaining_ns = (done > 0 && elapsed_ns >= FORETELL_NS)
-                .then(|| (u128::from(rest) * u128::from(elapsed_ns) / u128::from(done)) as u64);
-            Progress { done, total: view.total, unit, elapsed_ns, remaining_ns }
-        }
-    };
-    Some(progress)
-}
-
-/// Leased work that is done: what was acknowledged, or what the agents say they have done, if that is more. The first
-/// moves once per lease, the second with every heartbeat. A heartbeat that still tells of the stage before does not count.
-fn leased_done(kind: &StageKind, snapshot: &Snapshot, index: usize, view: &StageView) -> u64 {
-    let tells_of_this = |what: &str| match kind {
-        StageKind::Prepare { .. } => what == "creating",
-        StageKind::Cleanup { .. } => what == "deleting",
-        StageKind::Preflight | StageKind::Execute(_) => true,
-    };
-    let here = snapshot.view.stage == Some(index as u32);
-    let working = snapshot.view.agents.iter().filter(|agent| agent.in_stage && tells_of_this(&agent.what));
-    let said: u64 = if here { working.map(|agent| agent.done).sum() } else { 0 };
-    view.done.max(said.min(view.total))
-}
-
 /// Whether an agent is there: its attempt has said hello, and is heard.
 #[must_use]
 pub fn takes_part(state: &AgentState) -> bool {
     state.is_heard() && state.position() != Some(Position::Expected)
-}
-
-fn is_past_preflight(state: &AgentState) -> bool {
-    match state {
-        AgentState::Completed => true,
-        state => match state.position() {
-            Some(Position::Ready) => true,
-            Some(Position::Stage { stage, .. }) => stage > 0,
-            _ => false,
-        },
-    }
 }
 
 /// Whether a warm-up has given way to the stage behind it: nothing is done in it any more, and only its results are

@@ -6,6 +6,7 @@
 use super::picture;
 use crate::format::clock;
 use lockstep_coordinator::Snapshot;
+use lockstep_coordinator::progress::began_ns;
 use lockstep_core::plan::Plan;
 use lockstep_core::run::message::Told;
 
@@ -85,7 +86,7 @@ fn place(told: &Told, plan: &Plan, snapshot: &Snapshot) -> String {
     };
     let at = match stage.kind.execute() {
         Some(_) => {
-            format!(" at {}", clock(told.at_ns.saturating_sub(picture::began_ns(snapshot, index))))
+            format!(" at {}", clock(told.at_ns.saturating_sub(began_ns(snapshot, index))))
         }
         None => String::new(),
     };

@@ -2,6 +2,7 @@
 
 use super::{Scene, picture, plain::Plain, summary, waiting};
 use crate::results::memory;
+use lockstep_coordinator::progress::progress;
 use lockstep_coordinator::{LiveStage, Snapshot};
 use lockstep_core::op::{ErrorClass, Op};
 use lockstep_core::plan::{Limit, Metric, OnBreach, Plan, Threshold};
@@ -89,10 +90,10 @@ fn leased_work_grows_between_two_leases() {
     (now.view.stages[1].done, now.view.stages[1].total) = (4_000, 20_000);
     in_stage(&mut now, 1, Step::Working, 1_500);
     now.view.agents[3].what = "checking".to_owned();
-    let acknowledged = picture::progress(&plan, &now, 1).map(|progress| progress.done);
+    let acknowledged = progress(&plan, &now, 1).map(|progress| progress.done);
     assert_eq!(acknowledged, Some(4_500), "an agent that tells of another stage does not count");
     now.view.agents[3].what = "creating".to_owned();
-    let progress = picture::progress(&plan, &now, 1).expect("there is such a stage");
+    let progress = progress(&plan, &now, 1).expect("there is such a stage");
     assert_eq!((progress.done, progress.total, progress.remaining_ns), (6_000, 20_000, Some(4 * S * 14 / 6)));
     now.live[1] = LiveStage {
         operations: 6_000,

@@ -180,6 +180,21 @@ pub enum StageState {
     Skipped,
 }
 
+impl StageState {
+    /// The state in one word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "Waiting",
+            Self::Starting => "Starting",
+            Self::Working => "Working",
+            Self::Done => "Done",
+            Self::Failed => "Failed",
+            Self::Skipped => "Skipped",
+        }
+    }
+}
+
 impl Run {
     /// A run of `plan`, beginning at `now_ns`. `spin`: see [`Directive::Arm`]. The first actions spawn the agents.
     #[must_use]

@@ -48,17 +48,6 @@ pub(super) fn fill(status: &mut BenchmarkRunStatus, picture: &Picture<'_>) {
     }
 }
 
-fn state_name(state: StageState) -> &'static str {
-    match state {
-        StageState::Waiting => "Waiting",
-        StageState::Starting => "Starting",
-        StageState::Working => "Working",
-        StageState::Done => "Done",
-        StageState::Failed => "Failed",
-        StageState::Skipped => "Skipped",
-    }
-}
-
 fn live_stage(
     plan: &Plan,
     snapshot: &Snapshot,
@@ -75,7 +64,7 @@ fn live_stage(
     let mean = |amount: u64| int(u128::from(amount) * 1_000_000_000 / u128::from(elapsed_ns));
     StageStatus {
         name: view.name.clone(),
-        state: state_name(facts.state).to_owned(),
+        state: facts.state.name().to_owned(),
         start_time: begun.then(|| clock.time(progress::began_ns(snapshot, index))),
         completion_time: facts.ended_ns.map(|at_ns| clock.time(at_ns)),
         start: facts.planned_start_ns.filter(|_| plan.stages[index].kind.is_armed(false)).map(|at_ns| {
@@ -143,7 +132,7 @@ fn skew(view: &RunView) -> Option<String> {
 fn over(status: &mut BenchmarkRunStatus, plan: &Plan, view: &RunView, report: &Report) {
     for (index, stage) in status.stages.iter_mut().enumerate() {
         if let Some(facts) = view.stages.get(index).map(|stage| &stage.facts) {
-            stage.state = state_name(facts.state).to_owned();
+            stage.state = facts.state.name().to_owned();
         }
         if let Some(report) = report.stages.iter().find(|report| report.stage as usize == index) {
             merged(stage, report);
