@@ -54,7 +54,10 @@ impl<P: Place> Kept<P> {
 
     /// The problem, once, when the lock is another's by now.
     pub fn newly_lost(&mut self) -> Option<Problem> {
-        self.barred = self.place.lost().filter(|_| self.barred.is_none());
+        if self.barred.is_some() {
+            return None;
+        }
+        self.barred = self.place.lost();
         self.barred.clone()
     }
 

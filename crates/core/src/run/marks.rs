@@ -146,9 +146,7 @@ impl Run {
         let Some(puts) = &self.puts else { return 0 };
         if matches!(self.phase, Phase::Finishing { .. }) {
             // Never more than was asked for: what nobody was ever allowed to use needs no word.
-            let touched = puts.touched();
-            let end = touched.get(&space).and_then(|set| set.ranges().last().copied());
-            return end.map_or(0, |(_, end)| end).min(asked);
+            return puts.touched_below(space).min(asked);
         }
         let Phase::Stage(current) = &self.phase else { return asked };
         // Who is gone for good puts nothing more.

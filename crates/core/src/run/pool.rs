@@ -105,6 +105,12 @@ impl Pool {
         self.given.clone()
     }
 
+    /// Where the last of [`Pool::touched`] in `space` ends; 0 where there is nothing.
+    #[must_use]
+    pub fn touched_below(&self, space: Option<u32>) -> u64 {
+        self.given.get(&space).and_then(|set| set.ranges().last()).map_or(0, |(_, end)| *end)
+    }
+
     /// What `holder` said of the leases that it finished: exact also when it is lost before it hands in its result.
     /// Kept for objects of the data set; put ranges are no part of it.
     #[must_use]

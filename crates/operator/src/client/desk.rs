@@ -173,7 +173,9 @@ impl Desk {
         let troubles = self.troubles(&facts.identity, &pods).await;
         self.rejected.retain(|seat, _| !pods.contains_key(seat));
         let decider = self.decider(&facts, run);
-        let others = self.others(run);
+        // Only a run that wants to begin looks at the others, and looking at them looks at all of their pods.
+        let wants_to_begin = matches!(decider, Decider::Absent | Decider::Over) && facts.finished.is_none();
+        let others = if wants_to_begin { self.others(run) } else { Vec::new() };
         let now = Timestamp::now();
         let mut planned = plan(&Observed {
             now,

@@ -30,13 +30,16 @@ pub async fn publish(
         Problem::new(format!("the results of run {}/{} could not be written", run.namespace, run.name), cause)
             .next(format!("kubectl describe configmap {name} -n {}", run.namespace))
     };
-    let pretty = report.to_json().map_err(|error| failed(error.to_string()))?;
-    let plain = serde_json::to_string(report).map_err(|error| failed(error.to_string()))?;
-    // Indentation is a third of it.
-    let fits = |text: String| Some((config_maps::results(run, &[(REPORT_KEY, &text)], retain)?, text));
-    let bytes = plain.len();
-    let Some((object, text)) = fits(pretty).or_else(|| fits(plain)) else {
-        let most = config_maps::DATA_BYTES_MAX;
+    let fit = |text: &str| config_maps::results(run, &[(REPORT_KEY, text)], retain);
+    let mut text = report.to_json().map_err(|error| failed(error.to_string()))?;
+    let mut object = fit(&text);
+    if object.is_none() {
+        // Indentation is a third of it.
+        text = serde_json::to_string(report).map_err(|error| failed(error.to_string()))?;
+        object = fit(&text);
+    }
+    let Some(object) = object else {
+        let (bytes, most) = (text.len(), config_maps::DATA_BYTES_MAX);
         return Err(failed(format!("the report has {bytes} bytes, and a ConfigMap holds {most}"))
             .likely("thousands of agents, or a run of many hours, with a row each")
             .next("set results.destination, where there is no such limit"));
