@@ -13,6 +13,7 @@
 pub mod apply;
 pub mod context;
 pub mod desk;
+pub mod follow;
 pub mod live;
 pub mod publish;
 pub mod results;

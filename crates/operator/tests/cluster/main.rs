@@ -2,7 +2,10 @@
 //! where a kubelet would run them.
 
 mod chart;
+mod plain;
+mod rights;
 mod runs;
+mod scopes;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
