@@ -3,12 +3,16 @@
 
 use crate::chart::run;
 use crate::finished;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::discovery::ApiResource;
+use kube::runtime::wait::conditions::is_crd_established;
 use lockstep_api::BenchmarkRun;
 use lockstep_testcluster::{ControlPlane, Image, NodeOptions, until};
 use serde_json::json;
 use std::path::Path;
+
+const DEFINITION: &str = "benchmarkruns.lockstep.dev";
 
 /// A file of `deploy/`.
 fn deploy(file: &str) -> String {
@@ -23,12 +27,15 @@ async fn a_run_that_cannot_be_read_stops_no_other() {
     let _node = cluster.node(NodeOptions::named("node-0").image(version, image)).await;
     let crd = deploy("crds/lockstep.dev_benchmarkruns.yaml");
     cluster.kubectl(&["apply", "--server-side", "-f", &crd]).await.expect_code(0);
-    let name = "crd/benchmarkruns.lockstep.dev";
-    cluster.kubectl(&["wait", "--for=condition=Established", name, "--timeout=60s"]).await.expect_code(0);
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client().await);
+    until(&definitions, DEFINITION, "served", is_crd_established()).await;
     // Another version's definition: it has fields of which this one knows nothing.
     let open = json!([{"op": "add", "value": true, "path":
         "/spec/versions/0/schema/openAPIV3Schema/properties/spec/x-kubernetes-preserve-unknown-fields"}]);
-    cluster.kubectl(&["patch", name, "--type=json", "-p", &open.to_string()]).await.expect_code(0);
+    cluster
+        .kubectl(&["patch", "crd", DEFINITION, "--type=json", "-p", &open.to_string()])
+        .await
+        .expect_code(0);
 
     let namespace = cluster.namespace("perf").await;
     let runs: Api<BenchmarkRun> = Api::namespaced(cluster.client().await, &namespace);
