@@ -2,7 +2,9 @@
 //! where a kubelet would run them.
 
 mod chart;
+mod leader;
 mod runs;
+mod stores;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
