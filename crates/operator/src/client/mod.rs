@@ -13,8 +13,11 @@
 pub mod apply;
 pub mod context;
 pub mod desk;
+pub mod fenced;
 pub mod follow;
 pub mod live;
+pub mod memo;
+pub mod parts;
 pub mod publish;
 pub mod results;
 pub mod watch;

@@ -2,10 +2,12 @@
 //! where a kubelet would run them.
 
 mod chart;
+mod leader;
 mod plain;
 mod rights;
 mod runs;
 mod scopes;
+mod stores;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};

@@ -72,8 +72,9 @@ app.kubernetes.io/component: agent
 - {apiGroups: [lockstep.dev], resources: [benchmarkruns/finalizers], verbs: [update]}
 # Agents: made and ended, never changed. One of them is read when it stands in the way of ours.
 - {apiGroups: [""], resources: [pods], verbs: [get, list, watch, create, delete]}
-# The bundle that agents trust, and the report; named by the run, so they need not be listed.
-- {apiGroups: [""], resources: [configmaps], verbs: [get, create, update]}
+# The bundle that agents trust, the report, and until that is written what a later leader needs; named by the run, so they
+# need not be listed.
+- {apiGroups: [""], resources: [configmaps], verbs: [get, create, update, delete]}
 # Why a pod does not come up: mounts that fail are told nowhere else.
 - {apiGroups: [""], resources: [events], verbs: [list]}
 - {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
