@@ -285,6 +285,31 @@ async fn the_other_replica_goes_on_when_the_leader_is_killed_or_asked_to_end() {
     installed.remove().await;
 }
 
+/// A rolling restart that does not end: whoever leads has to go, every few seconds and each time at another instant of the
+/// run, ends of stages among them. Everything is done once and counted once.
+#[tokio::test]
+async fn a_run_survives_being_handed_over_again_and_again() {
+    let installed = Installed::with(2).await;
+    let runs = installed.apply("a", 2_500, 20).await;
+    let pods: Api<Pod> = Api::namespaced(installed.cluster.client().await, &installed.home);
+    let (mut handed_over, mut last) = (0, String::new());
+    while !runs.get("a").await.is_ok_and(|run| finished(Some(&run))) {
+        let leader = installed.leader().await;
+        if leader != last {
+            // One that is going already is gone.
+            let _ = pods.delete(&leader, &DeleteParams::default()).await;
+            (handed_over, last) = (handed_over + 1, leader);
+        }
+        tokio::time::sleep(Duration::from_millis(2_000 + 370 * (handed_over % 5))).await;
+        assert!(handed_over < 100, "the run does not end:\n{}", installed.logs().await);
+    }
+    let run = runs.get("a").await.expect("the run");
+    installed.checked_report(&run).await;
+    eprintln!("handed over {handed_over} times, epoch {}", epoch(&run));
+    assert!(handed_over >= 5 && epoch(&run) >= 5, "{handed_over} times, epoch {}", epoch(&run));
+    installed.remove().await;
+}
+
 /// The leader is stopped with a run in hand, replaced, and goes on: no status of it lands, and no pod of it appears.
 #[tokio::test]
 async fn a_leader_that_was_stopped_writes_nothing_when_it_goes_on() {
