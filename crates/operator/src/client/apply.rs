@@ -9,6 +9,7 @@ use crate::plan::{Names, Rejected};
 use crate::pods::build::{PodManifest, RunIdentity};
 use crate::pods::config_maps;
 use crate::pods::rejected::{ApiRefusal, Rejection, judge};
+use crate::trust::rotation::Trusted;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -44,7 +45,7 @@ async fn change(
 /// When the API server does not take it, as with every function here.
 pub async fn claim(context: &Context, run: &BenchmarkRun) -> Result<BenchmarkRun, kube::Error> {
     let status = json!({
-        "controller": context.installation.claim(), "epoch": context.epoch,
+        "controller": context.installation.claim(), "epoch": context.epoch(),
         "observedGeneration": run.metadata.generation,
     });
     change(context, run, json!({"status": status}), true).await
@@ -59,7 +60,7 @@ pub async fn next_attempt(
     run: &BenchmarkRun,
     attempt: u32,
 ) -> Result<BenchmarkRun, kube::Error> {
-    let status = json!({"attempt": attempt, "agentAttempts": "", "epoch": context.epoch});
+    let status = json!({"attempt": attempt, "agentAttempts": "", "epoch": context.epoch()});
     change(context, run, json!({"status": status}), true).await
 }
 
@@ -68,7 +69,7 @@ pub async fn next_attempt(
 /// # Errors
 /// See [`claim`].
 pub async fn name(context: &Context, run: &BenchmarkRun, names: &Names) -> Result<BenchmarkRun, kube::Error> {
-    let status = json!({"agentAttempts": names.encode(), "epoch": context.epoch});
+    let status = json!({"agentAttempts": names.encode(), "epoch": context.epoch()});
     change(context, run, json!({"status": status}), true).await
 }
 
@@ -93,10 +94,10 @@ pub async fn finalizer(
 ///
 /// # Errors
 /// See [`claim`]. A ConfigMap of this name that another object owns is an error too.
-pub async fn ca(context: &Context, run: &RunIdentity) -> Result<(), kube::Error> {
+pub async fn ca(context: &Context, run: &RunIdentity, trusted: &Trusted) -> Result<(), kube::Error> {
     let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &run.namespace);
     let name = run.ca_config_map();
-    let object = config_maps::ca(run, &context.bundle);
+    let object = config_maps::ca(run, &trusted.bundle);
     let object: ConfigMap = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
     match maps.create(&PostParams::default(), &object).await {
         Err(kube::Error::Api(status)) if status.is_already_exists() => {}

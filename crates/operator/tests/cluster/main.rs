@@ -3,11 +3,15 @@
 
 mod chart;
 mod leader;
+mod leaks;
 mod plain;
 mod rights;
+mod rotation;
 mod runs;
 mod scopes;
 mod stores;
+mod takeover;
+mod trust;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
