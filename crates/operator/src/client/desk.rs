@@ -10,10 +10,11 @@ use super::publish::Publisher;
 use super::results;
 use crate::events::{of_change, of_told};
 use crate::plan::{
-    Action, Conclusion, Decider, Memory, Observed, OtherRun, Rejected, RunFacts, Step, Wait, plan,
+    Action, CaMap, Conclusion, Decider, Memory, Observed, OtherRun, Rejected, RunFacts, Step, Wait, plan,
 };
 use crate::pods::build::RunIdentity;
 use crate::pods::facts::{PodFacts, Seat};
+use crate::pods::remembered::Remembered;
 use crate::pods::trouble::{self, PodEvent, Trouble};
 use crate::status::{self, Picture, Published, Stand};
 use crate::validate::{Validated, validate};
@@ -59,7 +60,8 @@ pub struct Desk {
     made: BTreeMap<Seat, PodFacts>,
     /// resourceVersion of our last write, until the watch shows it.
     echo: Option<(String, u32)>,
-    ca_written: bool,
+    ca: CaMap,
+    remembered: Remembered,
     live: Option<Live>,
     over: Option<Over>,
     concluded: Option<Conclusion>,
@@ -98,7 +100,8 @@ impl Desk {
             rejected: BTreeMap::new(),
             made: BTreeMap::new(),
             echo: None,
-            ca_written: false,
+            ca: CaMap::default(),
+            remembered: Remembered::default(),
             live: None,
             over: None,
             concluded: None,
@@ -170,7 +173,8 @@ impl Desk {
             return Ok(QUIET);
         }
         let pods = self.pods(&facts.identity);
-        let troubles = self.troubles(&facts.identity, &pods).await;
+        let mut troubles = self.troubles(&facts.identity, &pods).await;
+        let gone = self.gone(&facts.identity, &mut troubles);
         self.rejected.retain(|seat, _| !pods.contains_key(seat));
         let decider = self.decider(&facts, run);
         // Only a run that wants to begin looks at the others, and looking at them looks at all of their pods.
@@ -183,7 +187,8 @@ impl Desk {
             pods: &pods,
             troubles: &troubles,
             rejected: &self.rejected,
-            ca_written: self.ca_written,
+            gone: &gone,
+            ca: &self.ca,
             decider: &decider,
             others: &others,
             installation: &self.context.installation,
@@ -261,6 +266,22 @@ impl Desk {
         troubles
     }
 
+    /// Pods that went after their agent had ended; what was wrong with them is added to `troubles`, and remembered.
+    fn gone(
+        &mut self,
+        run: &RunIdentity,
+        troubles: &mut BTreeMap<Seat, Trouble>,
+    ) -> BTreeMap<Seat, PodFacts> {
+        let mut gone = BTreeMap::new();
+        for (seat, (facts, trouble)) in self.context.gone_of(run) {
+            troubles.extend(trouble.map(|trouble| (seat, trouble)));
+            gone.insert(seat, facts);
+        }
+        let live = self.live.as_ref();
+        self.remembered.note(troubles, |seat| live.is_some_and(|live| live.is_up(seat)));
+        gone
+    }
+
     /// Events of a pod that has a node and whose containers do not come up: mounts that fail are told nowhere else.
     async fn pod_events(&self, run: &RunIdentity, pod: &PodFacts) -> Vec<PodEvent> {
         if pod.node.is_none() {
@@ -317,15 +338,20 @@ impl Desk {
             Action::Claim => self.await_echo(&apply::claim(&context, run).await?),
             Action::NextAttempt { attempt } => {
                 (self.live, self.over) = (None, None);
+                self.remembered = Remembered::default();
+                context.forget_gone(&self.uid);
                 self.await_echo(&apply::next_attempt(&context, run, attempt).await?);
             }
             Action::AddFinalizer => self.await_echo(&apply::finalizer(&context, run, true).await?),
             Action::RemoveFinalizer => self.await_echo(&apply::finalizer(&context, run, false).await?),
             Action::Name(names) => self.await_echo(&apply::name(&context, run, &names).await?),
             Action::WriteCa => {
-                apply::ca(&context, identity).await?;
-                self.ca_written = true;
+                self.ca = apply::ca(&context, identity).await?;
                 self.wake.notify_one();
+            }
+            Action::RemoveCa => {
+                apply::remove_ca(&context, identity).await?;
+                self.ca = CaMap::default();
             }
             Action::CreatePod(seat) => {
                 let Some(validated) = validated else { return Ok(()) };
@@ -385,7 +411,11 @@ impl Desk {
                     started: clock.time(snapshot.began_ns).0.to_string(),
                     finished: Timestamp::now().to_string(),
                 };
-                let report = build(&end, &times, env!("CARGO_PKG_VERSION"));
+                let mut report = build(&end, &times, env!("CARGO_PKG_VERSION"));
+                let (namespace, name) =
+                    (self.key.namespace.clone().unwrap_or_default(), self.key.name.clone());
+                let run = RunIdentity { namespace, name, uid: self.uid.clone() };
+                report.problems.iter_mut().for_each(|problem| self.remembered.explain(&run, problem));
                 self.over = Some(Over { plan, view: end.view, report, results: Published::Writing });
             }
             Err(error) => tracing::error!(run = %self.key, %error, "the run's task broke"),

@@ -14,6 +14,7 @@ pub mod apply;
 pub mod context;
 pub mod desk;
 pub mod live;
+pub mod orphans;
 pub mod publish;
 pub mod results;
 pub mod watch;

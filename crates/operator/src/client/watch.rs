@@ -5,6 +5,7 @@
 
 use super::context::Context;
 use super::desk::Desk;
+use super::orphans;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
@@ -47,29 +48,32 @@ pub fn pods(client: Client) -> (reflector::Store<Pod>, Changes<Pod>) {
 pub async fn serve(context: Arc<Context>, mut runs: Changes<BenchmarkRun>, mut pods: Changes<Pod>) {
     let mut desks: HashMap<String, Arc<Notify>> = HashMap::new();
     let mut at_work = JoinSet::new();
+    let mut orphans = std::pin::pin!(orphans::serve(Arc::clone(&context)));
     loop {
         tokio::select! {
             change = runs.next() => match change {
-                Some(Ok(Event::Apply(run) | Event::InitApply(run) | Event::Delete(run))) => {
-                    let Some(uid) = run.uid() else { continue };
-                    let wake = desks.entry(uid.clone()).or_insert_with(|| {
-                        let wake = Arc::new(Notify::new());
-                        let desk = Desk::new(Arc::clone(&context), &run, Arc::clone(&wake));
-                        at_work.spawn(async move {
-                            desk.serve().await;
-                            uid
-                        });
-                        wake
-                    });
-                    wake.notify_one();
+                Some(Ok(Event::Apply(run) | Event::Delete(run))) => wake(&context, &run, &mut desks, &mut at_work),
+                // What is listed is in the store only when the list is complete.
+                Some(Ok(Event::Init | Event::InitApply(_))) => {}
+                Some(Ok(Event::InitDone)) => {
+                    for run in context.runs.state() {
+                        wake(&context, &run, &mut desks, &mut at_work);
+                    }
+                    // What went while nobody watched is seen only now.
+                    desks.values().for_each(|wake| wake.notify_one());
                 }
-                Some(Ok(Event::Init | Event::InitDone)) => {}
                 Some(Err(error)) => tracing::warn!(%error, "the watch of runs is taken up again"),
                 None => return,
             },
             change = pods.next() => match change {
-                Some(Ok(Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod))) => {
+                Some(Ok(Event::Apply(pod) | Event::InitApply(pod))) => {
                     if let Some(wake) = pod.labels().get(labels::RUN_UID).and_then(|uid| desks.get(uid)) {
+                        wake.notify_one();
+                    }
+                }
+                Some(Ok(Event::Delete(pod))) => {
+                    if let Some(wake) = pod.labels().get(labels::RUN_UID).and_then(|uid| desks.get(uid)) {
+                        context.note_gone(&pod);
                         wake.notify_one();
                     }
                 }
@@ -79,10 +83,34 @@ pub async fn serve(context: Arc<Context>, mut runs: Changes<BenchmarkRun>, mut p
                 Some(Err(error)) => tracing::warn!(%error, "the watch of pods is taken up again"),
                 None => return,
             },
+            () = &mut orphans => return,
             Some(left) = at_work.join_next() => match left {
-                Ok(uid) => _ = desks.remove(&uid),
+                Ok(uid) => {
+                    context.forget_gone(&uid);
+                    desks.remove(&uid);
+                }
                 Err(error) => tracing::error!(%error, "the desk of a run broke"),
             },
         }
     }
+}
+
+/// Wakes the desk of a run, which is opened if there is none.
+fn wake(
+    context: &Arc<Context>,
+    run: &BenchmarkRun,
+    desks: &mut HashMap<String, Arc<Notify>>,
+    at_work: &mut JoinSet<String>,
+) {
+    let Some(uid) = run.uid() else { return };
+    let wake = desks.entry(uid.clone()).or_insert_with(|| {
+        let wake = Arc::new(Notify::new());
+        let desk = Desk::new(Arc::clone(context), run, Arc::clone(&wake));
+        at_work.spawn(async move {
+            desk.serve().await;
+            uid
+        });
+        wake
+    });
+    wake.notify_one();
 }

@@ -121,14 +121,28 @@ fn end_of(
     pod: Option<&PodFacts>,
 ) -> Option<(LossReason, bool)> {
     let Some(pod) = pod else {
-        let rejected = observed.rejected.get(&seat).map(|rejected| &rejected.why);
-        return match (planned.memory.made.get(&seat), rejected, wish) {
+        // It ended, and went before anybody looked.
+        if let Some(ended) =
+            observed.gone.get(&seat).and_then(|pod| pod.ended.as_ref()).filter(|end| end.dead)
+        {
+            return Some((ended.loss.clone(), ended.clean));
+        }
+        let rejected = observed.rejected.get(&seat);
+        let refusal = rejected.map(|rejected| &rejected.why);
+        return match (planned.memory.made.get(&seat), refusal, wish) {
             // Gone from the cluster, and it never had a node to act on.
             (Some(false), ..) => Some((LossReason::Ended(Reason::PodDeleted.name().to_owned()), false)),
             // Gone with its node, perhaps: nothing is proven, and its silence speaks for it.
             (Some(true), ..) => None,
             (None, Some(Rejection::Never(reason, problem)), _) => {
-                Some((LossReason::Ended(format!("{reason}: {}", problem.cause)), false))
+                Some((cannot_start(*reason, &problem.cause), false))
+            }
+            (None, Some(Rejection::NameTaken), _) if rejected.is_some_and(|it| is_foreign(observed, it)) => {
+                let name = observed.run.identity.pod_name(seat.0, seat.1);
+                Some((
+                    cannot_start(Reason::NameConflict, &format!("pod {name} belongs to somebody else")),
+                    false,
+                ))
             }
             (None, _, Wish::Goes) => Some((LossReason::Ended("it never had a pod".to_owned()), false)),
             (None, _, Wish::Lives) => None,
@@ -138,7 +152,13 @@ fn end_of(
         return Some((ended.loss.clone(), ended.clean));
     }
     let trouble = observed.troubles.get(&seat).filter(|trouble| trouble.weight == Weight::Fatal)?;
-    Some((LossReason::Ended(format!("{}: {}", trouble.reason, trouble.problem.cause)), false))
+    Some((cannot_start(trouble.reason, &trouble.problem.cause), false))
+}
+
+/// A loss that another attempt would suffer too, its reason first.
+fn cannot_start(reason: Reason, cause: &str) -> LossReason {
+    let said = cause.starts_with(reason.name());
+    LossReason::CannotStart(if said { cause.to_owned() } else { format!("{reason}: {cause}") })
 }
 
 fn is_fatal(observed: &Observed<'_>, seat: Seat) -> bool {

@@ -2,11 +2,19 @@
 //! where a kubelet would run them.
 
 mod chart;
+mod examples;
+mod gangs;
+mod lives;
+mod losses;
+mod outcomes;
+mod rules;
 mod runs;
+mod space;
+mod troubles;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
-use kube::runtime::wait::{Condition, await_condition};
+use kube::runtime::wait::await_condition;
 use lockstep_api::BenchmarkRun;
 use lockstep_api::conditions::{self, ConditionType, Truth};
 use lockstep_testcluster::{ControlPlane, Image, LIMIT, Node, NodeOptions};
@@ -32,7 +40,18 @@ impl Served {
         runs: &Api<BenchmarkRun>,
         name: &str,
         what: &str,
-        condition: impl Condition<BenchmarkRun>,
+        condition: impl Fn(Option<&BenchmarkRun>) -> bool,
+    ) -> BenchmarkRun {
+        // One instance of the watcher for all conditions: they are many, and it is large.
+        self.until_dyn(runs, name, what, &condition).await
+    }
+
+    async fn until_dyn(
+        &self,
+        runs: &Api<BenchmarkRun>,
+        name: &str,
+        what: &str,
+        condition: &dyn Fn(Option<&BenchmarkRun>) -> bool,
     ) -> BenchmarkRun {
         match tokio::time::timeout(LIMIT, await_condition(runs.clone(), name, condition)).await {
             Ok(Ok(Some(run))) => run,
@@ -50,6 +69,23 @@ impl Served {
     }
 }
 
+/// An agent that fails, and says why.
+const BROKEN: &str = r#"echo '{"what":"no target","cause":"the moon is full","likely":[],"next":[],"kept":"","class":null,"exit":1}' \
+    > /dev/termination-log
+exit 3"#;
+
+/// An agent that runs, and says nothing.
+const MUTE: &str = "exec sleep 1000";
+
+/// An image with a script in the place of the agent.
+fn scripted(cluster: &ControlPlane, name: &str, script: &str) -> Image {
+    let path = cluster.directory().join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&path, executable).expect("an executable");
+    Image::host().file("/lockstep-agent", path)
+}
+
 /// The one of this test binary.
 async fn served() -> &'static Served {
     static SERVED: OnceCell<Served> = OnceCell::const_new();
@@ -58,7 +94,10 @@ async fn served() -> &'static Served {
             let cluster = ControlPlane::shared().await;
             let image =
                 Image::host().workspace_binary("lockstep-operator").workspace_binary("lockstep-agent");
-            let options = NodeOptions::named("node-0").image("lockstep:test", image);
+            let options = NodeOptions::named("node-0")
+                .image("lockstep:test", image)
+                .image("broken:test", scripted(cluster, "broken", BROKEN))
+                .image("mute:test", scripted(cluster, "mute", MUTE));
             let node = cluster.node(options.refresh_every(Duration::from_millis(500))).await;
             let home = cluster.namespace("system").await;
             let install = ["install", "lockstep", CHART, "-n", &home, "--set", "image.tag=test", "--wait"];

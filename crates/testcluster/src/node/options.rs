@@ -9,6 +9,7 @@ use std::time::Duration;
 pub struct NodeOptions {
     pub(super) name: String,
     pub(super) labels: BTreeMap<String, String>,
+    pub(super) taints: Vec<(String, String)>,
     pub(super) pods: u32,
     pub(super) images: BTreeMap<String, Image>,
     pub(super) lease_every: Duration,
@@ -25,6 +26,7 @@ impl NodeOptions {
         Self {
             name: name.to_owned(),
             labels: BTreeMap::new(),
+            taints: Vec::new(),
             pods: 1000,
             images: BTreeMap::new(),
             lease_every: Duration::from_secs(10),
@@ -45,6 +47,14 @@ impl NodeOptions {
     #[must_use]
     pub fn label(mut self, key: &str, value: &str) -> Self {
         self.labels.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Adds a taint with an effect from the first moment on, as `--register-with-taints` of a kubelet does: pods that do not
+    /// tolerate it stay away.
+    #[must_use]
+    pub fn taint(mut self, key: &str, effect: &str) -> Self {
+        self.taints.push((key.to_owned(), effect.to_owned()));
         self
     }
 
