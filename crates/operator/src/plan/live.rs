@@ -137,6 +137,9 @@ fn end_of(
             (None, Some(Rejection::Never(reason, problem)), _) => {
                 Some((cannot_start(*reason, &problem.cause), false))
             }
+            (None, Some(Rejection::NamespaceGoes), _) => {
+                Some((cannot_start(Reason::PodDeleted, "its namespace is being deleted"), false))
+            }
             (None, Some(Rejection::NameTaken), _) if rejected.is_some_and(|it| is_foreign(observed, it)) => {
                 let name = observed.run.identity.pod_name(seat.0, seat.1);
                 Some((

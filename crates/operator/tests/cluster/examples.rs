@@ -31,7 +31,7 @@ async fn the_twelve_lines_run_and_kubectl_shows_them() {
         kubectl(&["wait", "--for=condition=Finished", "--timeout=90s", "brun/twelve-lines"]),
         space.served.until(&space.runs, "twelve-lines", "finished", finished),
     );
-    kubectl(&["wait", "--for=condition=Complete", "--timeout=1s", "brun/twelve-lines"]).await;
+    kubectl(&["wait", "--for=condition=Complete", "--timeout=30s", "brun/twelve-lines"]).await;
     let said = space.said(&run);
     let status = status(&run);
     assert_eq!(status.phase, "Succeeded", "{said}");

@@ -52,7 +52,7 @@ async fn two_runs_that_need_six_of_eight_slots_run_one_after_the_other() {
         spec["agents"]["template"] = more;
         spec
     };
-    let nodes = async {
+    let nodes = Box::pin(async {
         let space = &space("slots").await;
         let image = Image::host().workspace_binary("lockstep-agent");
         let eight = NodeOptions::named("eight").label("only", "eight").taint("eight", "NoSchedule").pods(8);
@@ -64,8 +64,8 @@ async fn two_runs_that_need_six_of_eight_slots_run_one_after_the_other() {
         tokio::join!(space.create(run("one", 5_000, &spec)), space.create(run("two", 5_000, &spec)));
         let reasons = ["Unschedulable", "WaitingForRoom"];
         one_after_the_other(space, ["one", "two"], &reasons, "").await;
-    };
-    let quota = async {
+    });
+    let quota = Box::pin(async {
         let space = &space("shares").await;
         let quota = json!({
             "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "eight"}, "spec": {"hard": {"pods": "8"}},
@@ -76,8 +76,8 @@ async fn two_runs_that_need_six_of_eight_slots_run_one_after_the_other() {
         let spec = six(json!({}));
         tokio::join!(space.create(run("one", 5_000, &spec)), space.create(run("two", 5_000, &spec)));
         one_after_the_other(space, ["one", "two"], &["WaitingForQuota", "WaitingForRoom"], "").await;
-    };
-    let group = async {
+    });
+    let group = Box::pin(async {
         let (space, elsewhere) = (&space("group").await, &crate::space::space("group").await);
         let spec = json!({"exclusive": "ceph-lab", "agents": {"replicas": 1}});
         space.create(run("first", 6_000, &spec)).await;
@@ -91,7 +91,7 @@ async fn two_runs_that_need_six_of_eight_slots_run_one_after_the_other() {
         let (one, two) = tokio::join!(space.finished("first"), elsewhere.finished("second"));
         assert_eq!((status(&one).phase.as_str(), status(&two).phase.as_str()), ("Succeeded", "Succeeded"));
         assert!(began(&two) >= status(&one).completion_time.as_ref().expect("it is over").0, "they overlap");
-    };
+    });
     tokio::join!(nodes, quota, group);
 }
 
@@ -107,14 +107,14 @@ async fn a_sidecar_holds_no_run_open_and_no_name_for_long() {
         let spec = json!({"containers": [beside], "terminationGracePeriodSeconds": 3});
         json!({"agents": {"template": {"spec": spec}}})
     };
-    let endless = async {
+    let endless = Box::pin(async {
         space.create(run("endless", 300, &sidecar("exec sleep 1000"))).await;
         let run = space.finished("endless").await;
         assert_eq!(status(&run).phase, "Succeeded", "{}", space.said(&run));
         space.nothing_left("endless").await;
-    };
+    });
     // Its pods are still there, going, when its name is taken again.
-    let again = async {
+    let again = Box::pin(async {
         let object = run("again", 60_000, &sidecar("trap '' TERM; while :; do sleep 0.1; done"));
         space.create(object).await;
         space.measuring("again").await;
@@ -125,6 +125,6 @@ async fn a_sidecar_holds_no_run_open_and_no_name_for_long() {
         let run = space.finished("again").await;
         assert_eq!(status(&run).phase, "Succeeded", "{}", space.said(&run));
         space.nothing_left("again").await;
-    };
+    });
     tokio::join!(endless, again);
 }

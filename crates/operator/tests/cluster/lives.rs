@@ -42,20 +42,20 @@ async fn follows(space: &Space, name: &str, spec: Value) {
 #[tokio::test]
 async fn runs_are_over_when_their_time_is_and_when_somebody_says_so() {
     let space = &space("over").await;
-    let ttl = async {
+    let ttl = Box::pin(async {
         space.create(run("ttl", 200, &json!({"ttlAfterFinished": "1s"}))).await;
         let uid = space.until("ttl", "seen", |_| true).await.uid().unwrap_or_default();
         until_gone(&space.runs, "ttl").await;
         becomes("without ConfigMaps", async || maps(space, &uid).await.is_empty()).await;
-    };
-    let deadline = async {
+    });
+    let deadline = Box::pin(async {
         space.create(run("deadline", ENDLESS_MS, &json!({"activeDeadline": "3s"}))).await;
         let run = space.finished("deadline").await;
         assert_eq!(condition(&run, ConditionType::Failed).1, "DeadlineExceeded", "{}", space.said(&run));
         eprintln!("deadline: {}", status(&run).message);
         assert!(status(&run).message.contains("activeDeadline") && status(&run).message.contains("next: "));
         space.nothing_left("deadline").await;
-    };
+    });
     let mem = |more: Value| {
         let mut spec = json!({
             "target": {"uri": "mem://"}, "dataset": {"sharing": "PerAgent", "existing": "FillGaps"},
@@ -79,7 +79,7 @@ async fn runs_are_over_when_their_time_is_and_when_somebody_says_so() {
         assert_eq!(stage.state, cleanup, "{}", space.said(&run));
         space.nothing_left(name).await;
     };
-    let hardened = async {
+    let hardened = Box::pin(async {
         let mut spec = json!({"agents": {"template": {"spec": {"nodeSelector": {"nowhere": "1"}}}}});
         spec["suspend"] = json!(true);
         space.create(run("early", 300, &spec)).await;
@@ -95,7 +95,7 @@ async fn runs_are_over_when_their_time_is_and_when_somebody_says_so() {
         // An end is acknowledged once more when somebody edits what is over.
         follows(space, "early", json!({"stop": {"mode": "Immediate", "reason": "lunch"}})).await;
         space.nothing_left("early").await;
-    };
+    });
     tokio::join!(
         ttl,
         deadline,
@@ -202,16 +202,17 @@ async fn a_run_that_is_deleted_takes_its_agents_along_however_it_is_deleted() {
         })
         .await;
     };
-    let namespace = async {
+    let namespace = Box::pin(async {
         let space = &crate::space::space("going").await;
         space.create(run("going", ENDLESS_MS, &json!({}))).await;
         space.measuring("going").await;
         let delete = ["delete", "namespace", &space.namespace, "--wait=false"];
         space.served.cluster.kubectl(&delete).await.expect_code(0);
+        until_gone(&space.runs, "going").await;
         let namespaces: Api<Namespace> = Api::all(space.client.clone());
         until_gone(&namespaces, &space.namespace).await;
         assert!(!works(space, "going"));
-    };
+    });
     tokio::join!(
         delete("background", "background"),
         delete("foreground", "foreground"),

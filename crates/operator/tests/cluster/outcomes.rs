@@ -103,7 +103,7 @@ async fn play(space: &Space, cell: &Cell) {
         return oversleep(space, cell.name).await;
     }
     let is_harmed = matches!(cell.name, "lossy" | "lossy-breach" | "failed" | "aborted");
-    space.create(run(cell.name, if is_harmed { 6_000 } else { 500 }, &cell.spec)).await;
+    space.create(run(cell.name, if is_harmed { 8_000 } else { 500 }, &cell.spec)).await;
     if !is_harmed {
         return;
     }
@@ -154,7 +154,7 @@ async fn every_cell_of_the_table_stands_on_a_live_object() {
             space.served.cluster.kubectl(&args).await.expect_code(0);
         }
     };
-    let all = futures::future::join_all(cells.iter().map(|cell| play(space, cell)));
+    let all = futures::future::join_all(cells.iter().map(|cell| Box::pin(play(space, cell))));
     tokio::join!(all, async {
         tokio::join!(wait("brun/passed"), wait("brun/failed"));
     });

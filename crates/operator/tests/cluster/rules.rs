@@ -156,9 +156,15 @@ spec:
         let text = text.replace("NAME", name);
         let args = ["apply", "-n", namespace, how, "-f", "-"];
         served.cluster.kubectl_with(&text, &args).await.expect_code(0);
+        let stored = runs.get(name).await.expect("it is stored");
+        eprintln!("{how}: {:?}", stored.spec.agents.template);
         let again = served.cluster.kubectl_with(&text, &[&args[..], &["-v=8"]].concat()).await;
         again.expect_code(0);
-        again.stderr.lines().filter(|line| line.contains("body")).for_each(|line| eprintln!("{line}"));
+        again
+            .stderr
+            .lines()
+            .filter(|line| line.to_lowercase().contains("body"))
+            .for_each(|line| eprintln!("{line}"));
         let stored = runs.get(name).await.expect("it is stored");
         let template = Value::Object(stored.spec.agents.template.expect("a template").0);
         assert_eq!(template["spec"].get("topologySpreadConstraints"), Some(&Value::Null), "{template}");

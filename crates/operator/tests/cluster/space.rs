@@ -4,7 +4,7 @@ use crate::{Served, finished, served, truth};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
-use lockstep_api::conditions::{ConditionType, Truth};
+use lockstep_api::conditions::{self, ConditionType, Truth};
 use lockstep_api::status::BenchmarkRunStatus;
 use lockstep_api::{BenchmarkRun, labels};
 use lockstep_testcluster::{LIMIT, PodSecurity, until_gone};
@@ -74,16 +74,16 @@ impl Space {
     /// Creates a run.
     pub(crate) async fn create(&self, run: Value) {
         let object: BenchmarkRun = serde_json::from_value(run.clone()).expect("a run");
-        self.runs
-            .create(&PostParams::default(), &object)
-            .await
-            .unwrap_or_else(|error| panic!("{run}: {error}"));
+        let how = PostParams::default();
+        // Futures of clients are large, and tests join many: on the heap they fit a test's stack.
+        let created = Box::pin(self.runs.create(&how, &object)).await;
+        created.unwrap_or_else(|error| panic!("{run}: {error}"));
     }
 
     /// Edits the spec of a run.
     pub(crate) async fn edit(&self, name: &str, spec: Value) -> BenchmarkRun {
         let patch = Patch::Merge(json!({ "spec": spec }));
-        let edited = self.runs.patch(name, &PatchParams::default(), &patch).await;
+        let edited = Box::pin(self.runs.patch(name, &PatchParams::default(), &patch)).await;
         edited.unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
@@ -104,18 +104,20 @@ impl Space {
     ) -> BenchmarkRun {
         let holds =
             |run: Option<&BenchmarkRun>| run.and_then(|run| run.status.as_ref()).is_some_and(&condition);
-        self.served.until(&self.runs, name, what, holds).await
+        Box::pin(self.served.until(&self.runs, name, what, holds)).await
     }
 
     /// Waits until a run is finished.
     pub(crate) async fn finished(&self, name: &str) -> BenchmarkRun {
-        self.served.until(&self.runs, name, "finished", finished).await
+        Box::pin(self.served.until(&self.runs, name, "finished", finished)).await
     }
 
     /// Waits until a run is measuring.
     pub(crate) async fn measuring(&self, name: &str) -> BenchmarkRun {
+        // Not by progress, which comes late where much is written.
         let load = |status: &BenchmarkRunStatus| {
-            status.phase == "Running" && status.agents.as_ref().is_some_and(|agents| agents.running > 0)
+            status.phase == "Running"
+                && conditions::truth(&status.conditions, ConditionType::Started) == Some(Truth::True)
         };
         self.until(name, "measuring", load).await
     }
@@ -126,18 +128,18 @@ impl Space {
     }
 
     async fn pod_dyn(&self, name: &str, what: &str, condition: &dyn Fn(Option<&Pod>) -> bool) -> Pod {
-        lockstep_testcluster::until(&self.pods, name, what, condition).await
+        Box::pin(lockstep_testcluster::until(&self.pods, name, what, condition)).await
     }
 
     /// Waits until nothing holds a finished run and nothing of it is left but its report.
     pub(crate) async fn nothing_left(&self, name: &str) {
         let free = |run: Option<&BenchmarkRun>| run.is_some_and(|run| run.finalizers().is_empty());
-        let run = self.served.until(&self.runs, name, "without a finalizer", free).await;
+        let run = Box::pin(self.served.until(&self.runs, name, "without a finalizer", free)).await;
         let of_run =
             ListParams::default().labels(&format!("{}={}", labels::RUN_UID, run.uid().unwrap_or_default()));
         let pods = self.pods.list(&of_run).await.expect("pods");
         for pod in pods {
-            until_gone(&self.pods, &pod.name_any()).await;
+            Box::pin(until_gone(&self.pods, &pod.name_any())).await;
         }
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let maps: Vec<String> =

@@ -87,7 +87,7 @@ async fn told(
         let run = space.until(name, &format!("told of {reason}"), |status| tells(status, reason)).await;
         (run, Instant::now())
     };
-    let (sign, (run, told)) = tokio::join!(sign, told);
+    let (sign, (run, told)) = Box::pin(async { tokio::join!(sign, told) }).await;
     let late = told.saturating_duration_since(sign);
     eprintln!("{name}: {reason} told after {late:?}: {}", status(&run).message);
     assert!(late <= TELLS_WITHIN, "{name} tells {late:?} after the first sign");
@@ -104,7 +104,7 @@ async fn ends(space: &Space, name: &str, phase: &str, reason: &str, says: &[&str
     for text in says {
         assert!(status(&run).message.contains(text), "{name} does not say `{text}`: {said}");
     }
-    space.nothing_left(name).await;
+    Box::pin(space.nothing_left(name)).await;
     run
 }
 
@@ -112,13 +112,13 @@ async fn ends(space: &Space, name: &str, phase: &str, reason: &str, says: &[&str
 async fn what_keeps_a_pod_from_its_start_is_told_and_ends_as_it_should() {
     let space = &space("starts").await;
     let late = |kind: &str| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "late"}});
-    let pull = async {
+    let pull = Box::pin(async {
         let spec = agent(json!({"image": "nobody/has:1"}), impatient());
         tell(space, "pull", &spec, "ImagePullFailed", waits(&["ErrImagePull", "ImagePullBackOff"])).await;
         let says = ["nobody/has:1", "no hello within readyTimeout", "next: check the image's name"];
         ends(space, "pull", "Failed", "ReadyTimeout", &says).await;
-    };
-    let name = async {
+    });
+    let name = Box::pin(async {
         let spec = agent(json!({"image": "Bad/Name:1"}), json!({"failurePolicy": {"retryAttempts": 5}}));
         tell(space, "name", &spec, "InvalidImageName", waits(&["InvalidImageName"])).await;
         let run =
@@ -129,14 +129,14 @@ async fn what_keeps_a_pod_from_its_start_is_told_and_ends_as_it_should() {
             Some(0),
             "tried again for nothing"
         );
-    };
-    let nowhere = async {
+    });
+    let nowhere = Box::pin(async {
         let mut spec = impatient();
         spec["agents"]["template"]["spec"]["nodeSelector"] = json!({"nowhere": "1"});
         tell(space, "nowhere", &spec, "Unschedulable", unplaced("Unschedulable")).await;
         ends(space, "nowhere", "Failed", "ReadyTimeout", &["0 of 2 agents found a node", "next: "]).await;
-    };
-    let gated = async {
+    });
+    let gated = Box::pin(async {
         let gates =
             json!({"agents": {"template": {"spec": {"schedulingGates": [{"name": "example.com/queue"}]}}}});
         tell(space, "gated", &gates, "SchedulingGated", unplaced("SchedulingGated")).await;
@@ -147,16 +147,16 @@ async fn what_keeps_a_pod_from_its_start_is_told_and_ends_as_it_should() {
             space.pods.patch(&name, &PatchParams::default(), &lift).await.expect("the gate is lifted");
         }
         ends(space, "gated", "Succeeded", "Completed", &[]).await;
-    };
-    let secret = async {
+    });
+    let secret = Box::pin(async {
         let spec = agent(json!({"envFrom": [{"secretRef": {"name": "late"}}]}), json!({}));
         tell(space, "secret", &spec, "ConfigError", waits(&["CreateContainerConfigError"])).await;
         let secrets: Api<Secret> = Api::namespaced(space.client.clone(), &space.namespace);
         let secret: Secret = serde_json::from_value(late("Secret")).expect("a Secret");
         secrets.create(&PostParams::default(), &secret).await.expect("it is created");
         ends(space, "secret", "Succeeded", "Completed", &[]).await;
-    };
-    let claim = async {
+    });
+    let claim = Box::pin(async {
         let mut spec = impatient();
         spec["target"] =
             json!({"uri": "file:///mnt/data", "volume": {"persistentVolumeClaim": {"claimName": "none"}}});
@@ -170,8 +170,8 @@ async fn what_keeps_a_pod_from_its_start_is_told_and_ends_as_it_should() {
             &["persistentvolumeclaim \"none\" not found", "next: "],
         )
         .await;
-    };
-    let mount = async {
+    });
+    let mount = Box::pin(async {
         let mut spec = agent(json!({"volumeMounts": [{"name": "late", "mountPath": "/late"}]}), json!({}));
         spec["agents"]["template"]["spec"]["volumes"] =
             json!([{"name": "late", "configMap": {"name": "late"}}]);
@@ -184,35 +184,35 @@ async fn what_keeps_a_pod_from_its_start_is_told_and_ends_as_it_should() {
         let map: ConfigMap = serde_json::from_value(late("ConfigMap")).expect("a ConfigMap");
         maps.create(&PostParams::default(), &map).await.expect("it is created");
         ends(space, "mount", "Succeeded", "Completed", &[]).await;
-    };
-    let create = async {
+    });
+    let create = Box::pin(async {
         let pattern = format!("{}/create-*", space.namespace);
         space.served.node.order(&pattern, Fault::CreateContainer("no space left on device".to_owned()));
         tell(space, "create", &json!({}), "CreateContainerError", waits(&["CreateContainerError"])).await;
         space.served.node.heal(&pattern);
         ends(space, "create", "Succeeded", "Completed", &[]).await;
-    };
+    });
     tokio::join!(pull, name, nowhere, gated, secret, claim, mount, create);
 }
 
 #[tokio::test]
 async fn agents_that_say_nothing_or_fail_at_once_are_told_with_their_last_words() {
     let space = &space("mute").await;
-    let mute = async {
+    let mute = Box::pin(async {
         let mut more = impatient();
         more["start"]["readyTimeout"] = json!("9s");
         let runs = |pod: &Pod| state(pod).is_some_and(|state| state.running.is_some());
         tell(space, "mute", &agent(json!({"image": "mute:test"}), more), "NoHello", runs).await;
         ends(space, "mute", "Failed", "ReadyTimeout", &["has not said hello", "next: kubectl logs mute-0-0"])
             .await;
-    };
-    let broken = async {
+    });
+    let broken = Box::pin(async {
         let more = json!({"failurePolicy": {"mode": "FailFast", "retryAttempts": 0}});
         let ended = |pod: &Pod| state(pod).is_some_and(|state| state.terminated.is_some());
         let spec = agent(json!({"image": "broken:test"}), more);
         tell(space, "broken", &spec, "Ended", ended).await;
         ends(space, "broken", "Failed", "AgentLost", &["the moon is full", "exit code 3", "next: "]).await;
-    };
+    });
     tokio::join!(mute, broken);
 }
 
@@ -224,7 +224,7 @@ async fn apply(space: &Space, object: Value) {
 #[tokio::test]
 async fn what_admission_says_is_quoted_and_waited_for_only_where_that_helps() {
     let space = &space("admission").await;
-    let quota = async {
+    let quota = Box::pin(async {
         let space = &crate::space::space("quota").await;
         let quota = |pods: &str| {
             let hard = json!({ "pods": pods });
@@ -237,8 +237,8 @@ async fn what_admission_says_is_quoted_and_waited_for_only_where_that_helps() {
         told(space, "quota", &json!({}), "WaitingForQuota", async { Instant::now() }).await;
         apply(space, quota("4")).await;
         ends(space, "quota", "Succeeded", "Completed", &[]).await;
-    };
-    let security = async {
+    });
+    let security = Box::pin(async {
         let space = &crate::space::space_with("secure", lockstep_testcluster::PodSecurity::Restricted).await;
         let spec = agent(json!({"securityContext": {"allowPrivilegeEscalation": true}}), json!({}));
         told(space, "rights", &spec, "PodRejected", async { Instant::now() }).await;
@@ -246,21 +246,21 @@ async fn what_admission_says_is_quoted_and_waited_for_only_where_that_helps() {
             .await;
         space.create(run("plain", 300, &json!({}))).await;
         ends(space, "plain", "Succeeded", "Completed", &[]).await;
-    };
-    let account = async {
+    });
+    let account = Box::pin(async {
         let spec = json!({"agents": {"template": {"spec": {"serviceAccountName": "late"}}}});
         told(space, "account", &spec, "ReferenceNotFound", async { Instant::now() }).await;
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "late"}});
         apply(space, account).await;
         ends(space, "account", "Succeeded", "Completed", &[]).await;
-    };
-    let priority = async {
+    });
+    let priority = Box::pin(async {
         let spec = json!({"agents": {"template": {"spec": {"priorityClassName": "none"}}}});
         told(space, "priority", &spec, "PodRejected", async { Instant::now() }).await;
         ends(space, "priority", "Failed", "PodRejected", &["no PriorityClass with name none was found"])
             .await;
-    };
-    let ranged = async {
+    });
+    let ranged = Box::pin(async {
         let space = &crate::space::space("ranged").await;
         let limit = json!({"type": "Container", "default": {"cpu": "500m"}, "defaultRequest": {"cpu": "1m"}});
         apply(
@@ -277,7 +277,7 @@ async fn what_admission_says_is_quoted_and_waited_for_only_where_that_helps() {
         let limits =
             pod.spec.and_then(|spec| spec.containers[0].resources.clone()?.limits).unwrap_or_default();
         assert!(limits.contains_key("cpu"), "the API server has put nothing there: {limits:?}");
-    };
+    });
     tokio::join!(quota, security, account, priority, ranged);
 }
 
@@ -285,7 +285,7 @@ async fn what_admission_says_is_quoted_and_waited_for_only_where_that_helps() {
 async fn what_is_somebody_elses_stays_as_it_is_and_the_run_says_so() {
     let space = &space("foreign").await;
     let maps: Api<ConfigMap> = Api::namespaced(space.client.clone(), &space.namespace);
-    let pod = async {
+    let pod = Box::pin(async {
         let gates = json!([{"name": "example.com/never"}]);
         let spec = json!({"schedulingGates": gates, "containers": [{"name": "x", "image": "x"}]});
         apply(
@@ -298,7 +298,7 @@ async fn what_is_somebody_elses_stays_as_it_is_and_the_run_says_so() {
         let says = ["name of its pod pod-1-0 is taken", "left as it is", "next: "];
         ends(space, "pod", "Failed", "NameConflict", &says).await;
         assert_eq!(space.pods.get("pod-1-0").await.expect("it is there"), before);
-    };
+    });
     // The name of a ConfigMap has the uid of its run, so somebody has to aim.
     let taken = |name: &'static str, what: &'static str| {
         let maps = maps.clone();
