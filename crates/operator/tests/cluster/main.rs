@@ -2,6 +2,7 @@
 //! where a kubelet would run them.
 
 mod chart;
+<<<<<<< HEAD
 mod examples;
 mod gangs;
 mod lives;
@@ -11,6 +12,11 @@ mod rules;
 mod runs;
 mod space;
 mod troubles;
+=======
+mod leader;
+mod runs;
+mod stores;
+>>>>>>> main
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, ListParams, PostParams};
