@@ -15,12 +15,9 @@ pub mod context;
 pub mod desk;
 pub mod fenced;
 pub mod live;
-<<<<<<< HEAD
 pub mod orphans;
-=======
 pub mod memo;
 pub mod parts;
->>>>>>> main
 pub mod publish;
 pub mod results;
 pub mod watch;

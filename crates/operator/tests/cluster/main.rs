@@ -2,7 +2,6 @@
 //! where a kubelet would run them.
 
 mod chart;
-<<<<<<< HEAD
 mod examples;
 mod gangs;
 mod lives;
@@ -12,11 +11,9 @@ mod rules;
 mod runs;
 mod space;
 mod troubles;
-=======
 mod leader;
 mod runs;
 mod stores;
->>>>>>> main
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, ListParams, PostParams};
