@@ -4,16 +4,18 @@
 mod chart;
 mod examples;
 mod gangs;
+mod leader;
 mod lives;
 mod losses;
 mod outcomes;
+mod plain;
+mod rights;
 mod rules;
 mod runs;
+mod scopes;
 mod space;
-mod troubles;
-mod leader;
-mod runs;
 mod stores;
+mod troubles;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, ListParams, PostParams};
