@@ -9,7 +9,8 @@ use crate::plan::Action;
 use crate::plan::orphans::collect;
 use crate::pods::facts::PodFacts;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, ResourceExt};
+use kube::api::{Api, ListParams};
+use kube::ResourceExt;
 use lockstep_api::BenchmarkRun;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -59,6 +60,8 @@ async fn sweep(context: &Context) {
 /// Whether the API server says, too, that the run of a pod is no more.
 async fn is_gone(context: &Context, namespace: &str, pod: &PodFacts) -> Result<bool, kube::Error> {
     let runs: Api<BenchmarkRun> = Api::namespaced(context.client.clone(), namespace);
-    let there = runs.get_metadata_opt(&pod.run).await?;
-    Ok(there.is_none_or(|run| run.metadata.uid.as_ref() != Some(&pod.run_uid)))
+    // Listed and not got: the operator may list runs anyway.
+    let named = ListParams::default().fields(&format!("metadata.name={}", pod.run));
+    let there = runs.list_metadata(&named).await?;
+    Ok(!there.items.iter().any(|run| run.metadata.uid.as_ref() == Some(&pod.run_uid)))
 }
