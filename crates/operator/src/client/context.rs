@@ -5,6 +5,7 @@ use crate::pods::config::Installation;
 use crate::pods::facts::{PodFacts, Seat};
 use crate::pods::trouble::{self, Trouble};
 use crate::status::pace::Budget;
+use crate::trust::keeper::Trust;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
@@ -28,8 +29,8 @@ pub struct Context {
     pub pods: Store<Pod>,
     /// Drives runs.
     pub coordinator: Coordinator,
-    /// What agents trust, PEM.
-    pub bundle: String,
+    /// Whom agents are told to trust.
+    pub trust: Arc<Trust>,
     /// Epoch of this leader.
     pub epoch: i64,
     /// Writes Events; one for all, since it keeps their series.
@@ -55,7 +56,7 @@ impl Context {
         runs: Store<BenchmarkRun>,
         pods: Store<Pod>,
         coordinator: Coordinator,
-        bundle: String,
+        trust: Arc<Trust>,
         epoch: i64,
         recorder: Recorder,
     ) -> Self {
@@ -68,7 +69,7 @@ impl Context {
             runs,
             pods,
             coordinator,
-            bundle,
+            trust,
             epoch,
             recorder,
             budget,

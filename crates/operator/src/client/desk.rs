@@ -17,6 +17,7 @@ use crate::pods::facts::{PodFacts, Seat};
 use crate::pods::remembered::Remembered;
 use crate::pods::trouble::{self, PodEvent, Trouble};
 use crate::status::{self, Picture, Published, Stand};
+use crate::trust::rotation::Trusted;
 use crate::validate::{Validated, validate};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as core, Pod};
@@ -62,6 +63,8 @@ pub struct Desk {
     echo: Option<(String, u32)>,
     ca: CaMap,
     remembered: Remembered,
+    /// Whom the agents of the run are told to trust, once that is written.
+    trusted: Option<Arc<Trusted>>,
     live: Option<Live>,
     over: Option<Over>,
     concluded: Option<Conclusion>,
@@ -102,6 +105,7 @@ impl Desk {
             echo: None,
             ca: CaMap::default(),
             remembered: Remembered::default(),
+            trusted: None,
             live: None,
             over: None,
             concluded: None,
@@ -346,16 +350,18 @@ impl Desk {
             Action::RemoveFinalizer => self.await_echo(&apply::finalizer(&context, run, false).await?),
             Action::Name(names) => self.await_echo(&apply::name(&context, run, &names).await?),
             Action::WriteCa => {
-                self.ca = apply::ca(&context, identity).await?;
+                self.write_trusted(identity).await?;
                 self.wake.notify_one();
             }
             Action::RemoveCa => {
                 apply::remove_ca(&context, identity).await?;
-                self.ca = CaMap::default();
+                (self.ca, self.trusted) = (CaMap::default(), None);
             }
             Action::CreatePod(seat) => {
                 let Some(validated) = validated else { return Ok(()) };
                 let Ok(pod) = validated.recipe.pod(seat.0, seat.1) else { return Ok(()) };
+                let trusted = self.write_trusted(identity).await?;
+                let pod = context.trust.sealed(identity, seat, &pod, &trusted);
                 match apply::create_pod(&context, identity, &pod).await {
                     Ok(pod) => {
                         self.rejected.remove(&seat);
@@ -394,6 +400,16 @@ impl Desk {
             }
         }
         Ok(())
+    }
+
+    /// Writes whom new pods are to trust, unless that stands there already.
+    async fn write_trusted(&mut self, run: &RunIdentity) -> Result<Arc<Trusted>, RoundError> {
+        let trusted = self.context.trust.trusted();
+        if self.trusted.as_ref() != Some(&trusted) {
+            self.ca = apply::ca(&self.context, run, &trusted).await?;
+            self.trusted = Some(Arc::clone(&trusted));
+        }
+        Ok(trusted)
     }
 
     fn await_echo(&mut self, now: &BenchmarkRun) {

@@ -19,7 +19,7 @@ fn lossy() -> Value {
 /// A node that only pods which tolerate it run on, and what makes a run's pods run there and nowhere else.
 async fn reserved(space: &Space, name: &str, pods: u32) -> (Node<'static>, Value) {
     let image = Image::host().workspace_binary("lockstep-agent");
-    let options = NodeOptions::named(name).label("only", name).taint(name, "NoSchedule").pods(pods);
+    let options = NodeOptions::named(name).label("only", name).tainted(name).pods(pods);
     let node = space.served.cluster.node(options.image("lockstep:test", image)).await;
     let tolerations = json!([{"key": name, "operator": "Exists", "effect": "NoSchedule"}]);
     let spec = json!({"nodeSelector": {"only": name}, "tolerations": tolerations});

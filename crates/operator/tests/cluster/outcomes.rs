@@ -149,7 +149,7 @@ async fn every_cell_of_the_table_stands_on_a_live_object() {
         let args = ["wait", "--for=condition=Finished", "--timeout=60s", "-n", &space.namespace, name];
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         async move {
-            space.until(name, "seen", |_| true).await;
+            space.until(name.trim_start_matches("brun/"), "seen", |_| true).await;
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
             space.served.cluster.kubectl(&args).await.expect_code(0);
         }

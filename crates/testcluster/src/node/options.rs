@@ -9,13 +9,13 @@ use std::time::Duration;
 pub struct NodeOptions {
     pub(super) name: String,
     pub(super) labels: BTreeMap<String, String>,
-    pub(super) taints: Vec<(String, String)>,
     pub(super) pods: u32,
     pub(super) images: BTreeMap<String, Image>,
     pub(super) lease_every: Duration,
     pub(super) refresh_every: Duration,
     pub(super) back_off: Duration,
     pub(super) token_refresh: Option<Duration>,
+    pub(super) taint: Option<String>,
 }
 
 impl NodeOptions {
@@ -26,13 +26,13 @@ impl NodeOptions {
         Self {
             name: name.to_owned(),
             labels: BTreeMap::new(),
-            taints: Vec::new(),
             pods: 1000,
             images: BTreeMap::new(),
             lease_every: Duration::from_secs(10),
             refresh_every: Duration::from_secs(10),
             back_off: Duration::from_secs(10),
             token_refresh: None,
+            taint: None,
         }
     }
 
@@ -47,14 +47,6 @@ impl NodeOptions {
     #[must_use]
     pub fn label(mut self, key: &str, value: &str) -> Self {
         self.labels.insert(key.to_owned(), value.to_owned());
-        self
-    }
-
-    /// Adds a taint with an effect from the first moment on, as `--register-with-taints` of a kubelet does: pods that do not
-    /// tolerate it stay away.
-    #[must_use]
-    pub fn taint(mut self, key: &str, effect: &str) -> Self {
-        self.taints.push((key.to_owned(), effect.to_owned()));
         self
     }
 
@@ -83,6 +75,13 @@ impl NodeOptions {
     #[must_use]
     pub fn back_off(mut self, first: Duration) -> Self {
         self.back_off = first;
+        self
+    }
+
+    /// Takes only pods that tolerate a taint of this key (`NoSchedule`).
+    #[must_use]
+    pub fn tainted(mut self, key: &str) -> Self {
+        self.taint = Some(key.to_owned());
         self
     }
 

@@ -53,13 +53,11 @@ pub(super) async fn enter(node: &NodeContext) -> Result<()> {
     ]);
     labels.extend(node.options.labels.clone());
     let metadata = ObjectMeta { name: Some(name.clone()), labels: Some(labels), ..ObjectMeta::default() };
-    let taints = node.options.taints.iter().map(|(key, effect)| Taint {
-        key: key.clone(),
-        effect: effect.clone(),
-        ..Taint::default()
-    });
-    let spec = NodeSpec { taints: Some(taints.collect()), ..NodeSpec::default() };
-    let object = Node { metadata, spec: Some(spec), ..Node::default() };
+    let own = &node.options.taint;
+    let taint =
+        |key: &String| Taint { key: key.clone(), effect: "NoSchedule".to_owned(), ..Taint::default() };
+    let taints = own.as_ref().map(|key| vec![taint(key)]);
+    let object = Node { metadata, spec: Some(NodeSpec { taints, ..NodeSpec::default() }), ..Node::default() };
     let end = Instant::now() + ADMITTED_LIMIT;
     loop {
         match nodes.create(&PostParams::default(), &object).await {
@@ -77,8 +75,8 @@ pub(super) async fn enter(node: &NodeContext) -> Result<()> {
     say_ready(node).await?;
     let admitted = |node: Option<&Node>| {
         node.is_some_and(|node| {
-            let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
-            !taints.into_iter().flatten().any(|taint| taint.key.starts_with("node.kubernetes.io/"))
+            let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+            taints.into_iter().all(|taint| Some(&taint.key) == own.as_ref())
         })
     };
     let admitted = tokio::time::timeout(ADMITTED_LIMIT, await_condition(nodes, name, admitted)).await;
