@@ -3,16 +3,31 @@
 use crate::space::{Space, condition, run, space, status};
 use jiff::Timestamp;
 use lockstep_api::BenchmarkRun;
-use lockstep_api::conditions::ConditionType;
-use lockstep_testcluster::{Image, NodeOptions};
+use lockstep_api::conditions::{self, ConditionType, Truth};
+use lockstep_testcluster::{Image, LIMIT, NodeOptions};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 /// Of two runs that were made together the one that measures first, and the other.
 async fn first_and_second<'a>(space: &Space, names: [&'a str; 2]) -> (&'a str, &'a str) {
     let [one, other] = names;
-    tokio::select! {
-        _ = space.measuring(one) => (one, other),
-        _ = space.measuring(other) => (other, one),
+    let has_started = async |name: &str| {
+        let run = space.runs.get(name).await.expect("the run");
+        run.status.is_some_and(|status| {
+            conditions::truth(&status.conditions, ConditionType::Started) == Some(Truth::True)
+        })
+    };
+    // Pods that were given back are made again after a quarter of a minute, so this may take some.
+    let end = Instant::now() + 3 * LIMIT;
+    loop {
+        if has_started(one).await {
+            return (one, other);
+        }
+        if has_started(other).await {
+            return (other, one);
+        }
+        assert!(Instant::now() < end, "neither of {names:?} gets its room");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -32,7 +47,9 @@ async fn one_after_the_other(space: &Space, names: [&str; 2], reasons: &[&str], 
         .await;
     eprintln!("{second}: {}", status(&waits).message);
     assert!(status(&waits).message.contains(says), "{}", space.said(&waits));
-    let (one, two) = tokio::join!(space.finished(first), space.finished(second));
+    let one = space.finished(first).await;
+    first_and_second(space, [second, second]).await;
+    let two = space.finished(second).await;
     for run in [&one, &two] {
         assert_eq!(status(run).phase, "Succeeded", "{}", space.said(run));
     }
