@@ -26,7 +26,10 @@ pub async fn serve(context: Arc<Context>) {
         return;
     }
     loop {
-        sweep(&context).await;
+        // One replica is enough.
+        if (context.may_write())() {
+            sweep(&context).await;
+        }
         tokio::time::sleep(EVERY).await;
     }
 }

@@ -1,7 +1,7 @@
 //! A run under way: what the decider wishes is carried out, and it is told what became of its attempts.
 
 use super::decider::{Decider, Wish};
-use super::observed::{Observed, Rejected};
+use super::observed::{CaMap, Observed, Rejected};
 use super::step::{Action, Planned, Wait};
 use crate::pods::facts::{PodFacts, Seat};
 use crate::pods::rejected::Rejection;
@@ -17,6 +17,10 @@ pub const RETRY_S: i64 = 5;
 
 pub(super) fn plan(observed: &Observed<'_>, planned: &mut Planned) {
     let Decider::Live { wishes, told, .. } = observed.decider else { return };
+    // Written by a leader before, or not at all, or changed by somebody.
+    if *observed.ca != CaMap::Written {
+        planned.step(Action::WriteCa, "a replacement has to know whom to trust");
+    }
     let mut wanted = Vec::new();
     for (&seat, &wish) in wishes {
         let pod = pod_of(observed, seat);

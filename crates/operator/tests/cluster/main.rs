@@ -17,6 +17,7 @@ mod runs;
 mod scopes;
 mod space;
 mod stores;
+mod takeover;
 mod troubles;
 mod trust;
 
