@@ -1,5 +1,5 @@
-//! The resource on a real API server: every rule accepts and refuses, nulls of a template arrive, and the merge is
-//! kubectl's.
+//! The resource on a real API server: every rule accepts and refuses, what a template may not set is refused by its path,
+//! and the merge is kubectl's.
 
 #[path = "../../../api/tests/cases/mod.rs"]
 mod cases;
@@ -8,7 +8,6 @@ use crate::space::{Space, space};
 use crate::{finished, served};
 use cases::{broken_at_creation, broken_by_edit, stops, taken_edits, with};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use kube::{Client, ResourceExt};
 use lockstep_api::{BenchmarkRun, rules};
@@ -128,34 +127,6 @@ async fn every_rule_accepts_and_refuses_through_the_api_server() {
         .map(|(_, rule)| rule.message.as_str())
         .collect();
     assert!(unseen.is_empty(), "{} of {} rules have no case: {unseen:?}", unseen.len(), all.len());
-}
-
-/// Null deletes a default of ours.
-#[tokio::test]
-async fn null_in_a_template_deletes_a_default() {
-    let Space { served, namespace, client, runs, pods, .. } = &space("null").await;
-    let object = json!({
-        "apiVersion": "lockstep.dev/v1alpha1", "kind": "BenchmarkRun", "metadata": {"name": "null"},
-        "spec": {
-            "agents": {"cleanupPolicy": "Never", "template": {"spec": {
-                "topologySpreadConstraints": null, "securityContext": {"fsGroupChangePolicy": null},
-            }}},
-            "target": {"uri": "null://"},
-            "dataset": {"objects": 10, "size": {"fixed": "4Ki"}, "existing": "Reuse"},
-            "stages": [{"name": "load", "execute": {"duration": "100ms", "operations": [{"op": "Get"}]}}],
-        },
-    });
-    let object: DynamicObject = serde_json::from_value(object).expect("an object");
-    let untyped = untyped(client.clone(), namespace);
-    let stored = untyped.create(&PostParams::default(), &object).await.expect("it is stored");
-    let spec = &stored.data["spec"]["agents"]["template"]["spec"];
-    assert_eq!(spec.get("topologySpreadConstraints"), Some(&Value::Null), "{spec}");
-    served.until(runs, "null", "finished", finished).await;
-    let Pod { spec, .. } = pods.get("null-0-0").await.expect("cleanupPolicy keeps it");
-    let spec = spec.expect("a spec");
-    let context = spec.security_context.expect("a security context");
-    assert_eq!((spec.topology_spread_constraints, context.fs_group_change_policy), (None, None));
-    assert!(context.run_as_non_root == Some(true), "what nobody deleted stays");
 }
 
 /// One case of `testdata/merge.yaml`.
