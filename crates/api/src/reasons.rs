@@ -131,6 +131,8 @@ reasons! {
     Disconnected(Warning),
     /// An agent never said hello.
     NoHello(Warning, Loss),
+    /// An agent never ran, and another attempt of it would not either.
+    CannotStart(Warning, Loss),
     /// An agent could not be reached for longer than `reconnectGrace`.
     Unreachable(Warning, Loss),
     /// An agent's progress stands still.
@@ -240,6 +242,7 @@ mod tests {
             LossReason::Stalled,
             LossReason::NoAcknowledgement,
             LossReason::Orphaned,
+            LossReason::CannotStart("InvalidImageName: x".to_owned()),
         ] {
             assert!(Reason::from_name(loss.name()).is_some_and(Reason::is_loss), "{}", loss.name());
         }
