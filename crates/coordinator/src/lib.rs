@@ -12,6 +12,7 @@ mod live;
 pub mod progress;
 pub mod report;
 mod server;
+pub mod waiting;
 
 pub use auth::{Authenticate, Caller, SharedSecrets};
 pub use clock::monotonic_ns;

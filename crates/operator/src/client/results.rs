@@ -8,13 +8,12 @@ use crate::pods::build::RunIdentity;
 use crate::pods::config_maps;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
+use lockstep_api::labels::REPORT_KEY;
 use lockstep_api::status::ResultsStatus;
 use lockstep_core::problem::Problem;
 use lockstep_core::results::Report;
 use sha2::{Digest, Sha256};
 
-/// Key of the report in the ConfigMap.
-pub const REPORT_KEY: &str = "results.json";
 /// Writes the report; answers where it is. `retain`: it stays when the run is deleted.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 //! where a kubelet would run them.
 
 mod chart;
+mod kubectl;
 mod runs;
 
 use k8s_openapi::api::core::v1::Pod;
