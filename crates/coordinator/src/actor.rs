@@ -4,7 +4,7 @@
 //! delays a heartbeat's answer.
 
 use crate::clock::monotonic_ns;
-use crate::host::{HostRequest, ResultStore, RunEnd, Snapshot};
+use crate::host::{HostRequest, Persisted, ResultStore, RunEnd, Snapshot};
 use crate::live::Live;
 use lockstep_core::clock::ClockSample;
 use lockstep_core::link::{Inbox, Outbox};
@@ -410,12 +410,12 @@ impl Actor {
                 (part.created, part.existed) = (finished.changed, finished.unchanged);
             }
             self.write(Box::new(part), |part, written| {
-                if let Err(error) = written {
+                if let Err(error) = &written {
                     let (agent, attempt) = (part.agent, part.attempt);
-                    tracing::error!(agent, attempt, %error, "a lost agent's result is in no file");
+                    tracing::error!(agent, attempt, %error, "a lost agent's result is not durable");
                 }
                 // There is no other copy to come.
-                Some(part)
+                (!matches!(written, Ok(Persisted::Repeat))).then_some(part)
             });
         }
     }
@@ -423,9 +423,9 @@ impl Actor {
     fn persist(&mut self, mut part: Box<StagePart>, done: oneshot::Sender<io::Result<()>>) {
         self.place_in_time(&mut part);
         self.write(part, |part, written| {
-            let kept = written.is_ok().then_some(part);
-            let _ = done.send(written);
-            kept
+            let counts = matches!(written, Ok(Persisted::Written));
+            let _ = done.send(written.map(|_| ()));
+            counts.then_some(part)
         });
     }
 
@@ -433,14 +433,14 @@ impl Actor {
     fn write(
         &mut self,
         part: Box<StagePart>,
-        then: impl FnOnce(Box<StagePart>, io::Result<()>) -> Option<Box<StagePart>> + Send + 'static,
+        then: impl FnOnce(Box<StagePart>, io::Result<Persisted>) -> Option<Box<StagePart>> + Send + 'static,
     ) {
         self.persisting += 1;
-        let (store, back) = (self.store.clone(), self.back.clone());
-        tokio::task::spawn_blocking(move || {
-            let bytes = part.to_bytes().map_err(io::Error::other);
-            let written = bytes.and_then(|bytes| store.persist(&part, &bytes));
-            let part = then(part, written);
+        let part: Arc<StagePart> = Arc::from(part);
+        let (written, back) = (self.store.persist(Arc::clone(&part)), self.back.clone());
+        tokio::spawn(async move {
+            let written = written.await;
+            let part = then(Box::new(Arc::unwrap_or_clone(part)), written);
             if let Some(back) = back.upgrade() {
                 let _ = back.send(Input::Persisted { part });
             }

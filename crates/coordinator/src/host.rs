@@ -8,7 +8,9 @@ use lockstep_core::run::message::Told;
 use lockstep_core::run::view::{RunView, Story};
 use lockstep_core::thresholds::Outcome;
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 
 /// What the host has to do.
@@ -39,13 +41,27 @@ pub enum HostRequest {
     Over,
 }
 
-/// Where results go. A result is acknowledged to its agent only after this returned.
+/// What became of a result that is durable now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persisted {
+    /// It counts.
+    Written,
+    /// One of the same (stage, agent, attempt) was there already, and that one counts.
+    Repeat,
+}
+
+/// The answer of [`ResultStore::persist`], when it is known.
+pub type Persisting = Pin<Box<dyn Future<Output = io::Result<Persisted>> + Send>>;
+
+/// Where results go. A result is acknowledged to its agent only when the answer is `Ok`.
 pub trait ResultStore: Send + Sync + 'static {
-    /// Persists one agent's result of one stage. A repeat of the same (stage, agent, attempt) may replace it.
+    /// Persists one agent's result of one stage. Called on the runtime, for as many results at once as there are agents; a
+    /// store that blocks goes to threads of its own. A repeat of the same (stage, agent, attempt) may take the place of what
+    /// is there or be dropped; what an attempt hands in itself takes the place of what it was given up with.
     ///
     /// # Errors
     /// When it could not be made durable; the agent offers it again.
-    fn persist(&self, part: &StagePart, bytes: &[u8]) -> io::Result<()>;
+    fn persist(&self, part: Arc<StagePart>) -> Persisting;
 }
 
 /// A run as it stands, a few times a second.

@@ -16,7 +16,7 @@ pub mod waiting;
 
 pub use auth::{Authenticate, Caller, SharedSecrets};
 pub use clock::monotonic_ns;
-pub use host::{HostRequest, LiveStage, ResultStore, RunEnd, Snapshot};
+pub use host::{HostRequest, LiveStage, Persisted, Persisting, ResultStore, RunEnd, Snapshot};
 
 use actor::{Actor, Input, Registry, RunEntry};
 use lockstep_core::plan::Plan;

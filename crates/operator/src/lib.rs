@@ -11,7 +11,8 @@
 //! - [`status`]: from the decider's view and what was merged to the status, its conditions, its size and its pace.
 //! - [`events`]: from the decider's story to Events.
 //!
-//! The client half is [`client`], and [`trust`] is how the operator and its agents know each other.
+//! The client half is [`client`]; [`trust`] is how the operator and its agents know each other, and [`leader`] which of its
+//! replicas leads.
 //!
 //! Nothing in the pure half holds a client, reads a clock or keeps a socket: time is an argument, observations are values, and
 //! every answer can be tested as one. It decides nothing that `core::run` decides: which attempt lives, what a loss costs
@@ -19,6 +20,7 @@
 
 pub mod client;
 pub mod events;
+pub mod leader;
 pub mod plan;
 pub mod pods;
 pub mod status;

@@ -169,7 +169,6 @@ fn bounded(path: &Path, limit: u64) -> anyhow::Result<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::results::{ResultsDirectory, artefacts, store::PartStore};
-    use lockstep_coordinator::ResultStore as _;
 
     const YAML: &str = "
 apiVersion: lockstep.dev/v1alpha1
@@ -193,7 +192,7 @@ spec:
         let hand_in = |stage, agent| {
             let mut part = StagePart::new(stage, agent, 0);
             part.ranges_done = vec![(u64::from(agent) * 5, u64::from(agent) * 5 + 5)];
-            store.persist(&part, &part.to_bytes().expect("encodes")).expect("writes");
+            store.write(&part).expect("writes");
         };
         hand_in(1, 0);
         hand_in(1, 1);

@@ -135,6 +135,21 @@ impl Series {
         self.rows.get(&second)
     }
 
+    /// The same in series of at most `rows` rows each, in order of time; merged, they are this one.
+    #[must_use]
+    pub fn pieces(&self, rows: usize) -> Vec<Self> {
+        let mut pieces: Vec<Self> = Vec::new();
+        for (at, (second, row)) in self.rows.iter().enumerate() {
+            if at % rows.max(1) == 0 {
+                pieces.push(Self::new());
+            }
+            if let Some(piece) = pieces.last_mut() {
+                piece.rows.insert(*second, row.clone());
+            }
+        }
+        pieces
+    }
+
     /// How many seconds have a row.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -274,6 +289,13 @@ mod tests {
             let want = totals.overall();
             prop_assert_eq!((overall.count, overall.errors, overall.bytes, overall.sum_ns, overall.max_ns),
                 (want.count(), want.error_count(), want.bytes, want.response().sum_ns, want.response().max_ns));
+        }
+
+        #[test]
+        fn pieces_are_the_whole(series in any_series(), rows in 1usize..5) {
+            let pieces = series.pieces(rows);
+            prop_assert!(pieces.iter().all(|piece| (1..=rows).contains(&piece.len())));
+            prop_assert_eq!(sum(&pieces.iter().collect::<Vec<_>>()), series);
         }
 
         #[test]

@@ -4,12 +4,13 @@ use crate::plan::Decider;
 use crate::pods::facts::Seat;
 use crate::status::WallClock;
 use jiff::Timestamp;
-use lockstep_coordinator::{HostRequest, ResultStore, RunHandle, Snapshot, monotonic_ns};
+use lockstep_coordinator::{
+    HostRequest, Persisted, Persisting, ResultStore, RunHandle, Snapshot, monotonic_ns,
+};
 use lockstep_core::plan::Plan;
 use lockstep_core::results::part::StagePart;
 use lockstep_core::run::agent::LossReason;
 use lockstep_core::run::message::{Stop, Told};
-use std::io;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -120,7 +121,7 @@ impl Live {
 pub struct InMemory;
 
 impl ResultStore for InMemory {
-    fn persist(&self, _: &StagePart, _: &[u8]) -> io::Result<()> {
-        Ok(())
+    fn persist(&self, _: Arc<StagePart>) -> Persisting {
+        Box::pin(std::future::ready(Ok(Persisted::Written)))
     }
 }

@@ -13,7 +13,10 @@
 pub mod apply;
 pub mod context;
 pub mod desk;
+pub mod fenced;
 pub mod live;
+pub mod memo;
+pub mod parts;
 pub mod publish;
 pub mod results;
 pub mod watch;

@@ -87,6 +87,24 @@ impl RunIdentity {
         self.config_map_name("results")
     }
 
+    /// Name of the ConfigMap with what a later leader needs to go on.
+    #[must_use]
+    pub fn state_config_map(&self) -> String {
+        self.config_map_name("state")
+    }
+
+    /// Name of the ConfigMap that says which results were handed in.
+    #[must_use]
+    pub fn parts_config_map(&self) -> String {
+        self.config_map_name("parts")
+    }
+
+    /// Name of the `number`th ConfigMap with results that the first one does not hold.
+    #[must_use]
+    pub fn more_parts_config_map(&self, number: u32) -> String {
+        self.config_map_name(&format!("parts-{number}"))
+    }
+
     /// Audience of the tokens of this run's agents.
     #[must_use]
     pub fn audience(&self) -> String {

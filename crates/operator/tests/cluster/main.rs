@@ -3,7 +3,9 @@
 
 mod chart;
 mod kubectl;
+mod leader;
 mod runs;
+mod stores;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
