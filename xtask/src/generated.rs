@@ -1,7 +1,7 @@
 //! Files of this repository that are made from its types, so that they cannot say something else: written, or held
 //! against what they should be.
 
-use crate::{crds, pages};
+use crate::{crds, pages, plain, values};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ struct Generated {
     render: fn() -> Result<String>,
 }
 
-const GENERATED: [Generated; 6] = [
+const GENERATED: [Generated; 7] = [
     Generated { path: "deploy/crds/lockstep.dev_benchmarkruns.yaml", render: crds::render },
     // A chart reads no file outside of itself.
     Generated { path: "deploy/helm/lockstep/files/crd.yaml", render: crds::render },
@@ -20,6 +20,7 @@ const GENERATED: [Generated; 6] = [
     Generated { path: "docs/resource.md", render: pages::resource::render },
     Generated { path: "docs/status.md", render: pages::status::render },
     Generated { path: "docs/security.md", render: pages::security::render },
+    Generated { path: "docs/values.md", render: values::render },
 ];
 
 fn file(path: &str) -> PathBuf {
@@ -34,7 +35,8 @@ pub fn write() -> Result<()> {
     for Generated { path, render } in GENERATED {
         std::fs::write(file(path), render()?).with_context(|| format!("cannot write {path}"))?;
     }
-    Ok(())
+    // Last: it reads what was written, and may lack a helm.
+    plain::write()
 }
 
 /// Those that are not what [`write`] would make of them, each with what is wrong.
@@ -49,6 +51,7 @@ pub fn stale() -> Result<Vec<String>> {
             stale.push(format!("{path} is stale: run `cargo xtask crds`"));
         }
     }
+    stale.extend(plain::stale()?);
     Ok(stale)
 }
 

@@ -5,8 +5,10 @@ mod crds;
 mod deny;
 mod generated;
 mod pages;
+mod plain;
 mod soak;
 mod tidy;
+mod values;
 
 use anyhow::{Result, bail, ensure};
 

@@ -74,8 +74,8 @@ async fn serve(installation: &std::path::Path, listen: SocketAddr, ca_secret: &s
     let client = Client::try_default().await.context("the API server cannot be found")?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &installation.namespace);
     let authority = Authority::of_secret(&secrets, ca_secret).await?;
-    let (runs, run_changes) = watch::runs(client.clone());
-    let (pods, pod_changes) = watch::pods(client.clone());
+    let (runs, run_changes) = watch::runs(&client, &installation.namespaces);
+    let (pods, pod_changes) = watch::pods(&client, &installation.namespaces);
     let host = installation.coordinator.rsplit_once(':').map_or("", |(host, _)| host).to_owned();
     let tls = authority.server(&[host])?;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("port {listen}"))?;

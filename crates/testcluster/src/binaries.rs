@@ -80,14 +80,8 @@ impl Tool {
     /// It is not there and cannot be built: a [`Problem`] that says what to do.
     pub fn path(self) -> Result<PathBuf> {
         let source = self.source();
-        if let (true, Some(assets)) = (source.is_asset, std::env::var_os("KUBEBUILDER_ASSETS")) {
-            let asset = Path::new(&assets).join(source.name);
-            if asset.is_file() {
-                return Ok(asset);
-            }
-        }
         let module = Module::of(source.module)?;
-        let program = module.cache.join(source.name);
+        let program = self.place(&module);
         if !program.is_file() {
             let _building = module.lock(source.name)?;
             // Whoever had the lock before may have built it.
@@ -96,6 +90,21 @@ impl Tool {
             }
         }
         Ok(program)
+    }
+
+    /// Path of the program, if this machine has it already.
+    #[must_use]
+    pub fn found(self) -> Option<PathBuf> {
+        let module = Module::of(self.source().module).ok()?;
+        Some(self.place(&module)).filter(|program| program.is_file())
+    }
+
+    /// Where it is, or would be built.
+    fn place(self, module: &Module) -> PathBuf {
+        let source = self.source();
+        let assets = std::env::var_os("KUBEBUILDER_ASSETS").filter(|_| source.is_asset);
+        let asset = assets.map(|assets| Path::new(&assets).join(source.name)).filter(|asset| asset.is_file());
+        asset.unwrap_or_else(|| module.cache.join(source.name))
     }
 }
 

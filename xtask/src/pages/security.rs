@@ -53,7 +53,7 @@ fn rights_of(template: &str) -> Result<Vec<Right>> {
         } else if let Some(comment) = line.strip_prefix("# ") {
             reason = if fresh { format!("{reason} {comment}") } else { comment.to_owned() };
             fresh = true;
-        } else if line.starts_with("- {apiGroups:") {
+        } else if line.starts_with("- {apiGroups:") && line.contains("verbs:") {
             fresh = false;
             ensure!(!reason.is_empty(), "a rule without a reason above it: {line}");
             let list = |field: &str| list(line, field);

@@ -10,10 +10,12 @@
 //! | `start-skew` | 200 agents begin within the default of `start.maxSkew`, and the run is not degraded |
 //! | `disconnect-20s`, `disconnect-40s` | an agent that is cut off for so long comes back as if nothing had been |
 //! | `orphan-grace` | an agent that is cut off for good ends by itself, with exit code 70, after the local default of 60 s |
+//! | `operator-idle` | the operator without runs writes nothing but its Lease for a minute |
 //! | `losses` | with an agent killed every minute, each is replaced, and the run ends in order |
 
 mod checks;
 mod detour;
+mod operator;
 
 use anyhow::{Context, Result, bail, ensure};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,11 +40,12 @@ struct Machine {
 }
 
 const ALONE: [Check; 1] = [Check { name: "start-skew", run: checks::start_skew }];
-const TOGETHER: [Check; 4] = [
+const TOGETHER: [Check; 5] = [
     Check { name: "disconnect-20s", run: |machine| checks::disconnect(machine, Duration::from_secs(20)) },
     Check { name: "disconnect-40s", run: |machine| checks::disconnect(machine, Duration::from_secs(40)) },
     Check { name: "orphan-grace", run: checks::orphan_grace },
     Check { name: "losses", run: checks::losses },
+    Check { name: "operator-idle", run: |_| operator::idle() },
 ];
 
 /// A line of the table.

@@ -14,6 +14,7 @@ pub mod apply;
 pub mod context;
 pub mod desk;
 pub mod fenced;
+pub mod follow;
 pub mod live;
 pub mod memo;
 pub mod parts;

@@ -1,46 +1,34 @@
 //! Watches: what the API server has, kept in stores, and which desk to wake when it changes.
 //!
-//! A desk exists as long as its run does. A watch that fails is taken up again with a back-off, and says so once; objects
-//! that do not parse are told and left out, so that one of them does not stop the rest.
+//! A desk exists as long as its run does. A watch that fails is taken up again with a back-off, and says so once.
 
 use super::context::Context;
 use super::desk::Desk;
-use futures::{Stream, StreamExt};
+use super::follow::{Changes, follow};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::reflector;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, reflector};
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use lockstep_api::{BenchmarkRun, labels};
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-/// A stream of changes that keeps a store current.
-pub type Changes<K> = Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>;
-
-/// Every run.
+/// Every run of these namespaces; of all, if there are none.
 #[must_use]
-pub fn runs(client: Client) -> (reflector::Store<BenchmarkRun>, Changes<BenchmarkRun>) {
-    let (store, writer) = reflector::store();
-    let changes = watcher::watcher(Api::<BenchmarkRun>::all(client), watcher::Config::default())
-        .default_backoff()
-        .modify(|run| run.managed_fields_mut().clear())
-        .reflect(writer);
-    (store, changes.boxed())
+pub fn runs(
+    client: &Client,
+    namespaces: &[String],
+) -> (reflector::Store<BenchmarkRun>, Changes<BenchmarkRun>) {
+    follow(client, namespaces, &watcher::Config::default())
 }
 
-/// Every pod that bears the labels of a run.
+/// Every pod there that bears the labels of a run.
 #[must_use]
-pub fn pods(client: Client) -> (reflector::Store<Pod>, Changes<Pod>) {
-    let (store, writer) = reflector::store();
-    let config = watcher::Config::default().labels(labels::RUN_UID);
-    let changes = watcher::watcher(Api::<Pod>::all(client), config)
-        .default_backoff()
-        .modify(|pod| pod.managed_fields_mut().clear())
-        .reflect(writer);
-    (store, changes.boxed())
+pub fn pods(client: &Client, namespaces: &[String]) -> (reflector::Store<Pod>, Changes<Pod>) {
+    follow(client, namespaces, &watcher::Config::default().labels(labels::RUN_UID))
 }
 
 /// Wakes desks by what changes, and opens one for each run that has none. Ends when a watch ends, which it never does.
@@ -50,20 +38,16 @@ pub async fn serve(context: Arc<Context>, mut runs: Changes<BenchmarkRun>, mut p
     loop {
         tokio::select! {
             change = runs.next() => match change {
-                Some(Ok(Event::Apply(run) | Event::InitApply(run) | Event::Delete(run))) => {
-                    let Some(uid) = run.uid() else { continue };
-                    let wake = desks.entry(uid.clone()).or_insert_with(|| {
-                        let wake = Arc::new(Notify::new());
-                        let desk = Desk::new(Arc::clone(&context), &run, Arc::clone(&wake));
-                        at_work.spawn(async move {
-                            desk.serve().await;
-                            uid
-                        });
-                        wake
-                    });
-                    wake.notify_one();
+                Some(Ok(Event::Apply(run) | Event::Delete(run))) => wake(&context, &run, &mut desks, &mut at_work),
+                // What is listed is in the store only when the list is complete.
+                Some(Ok(Event::Init | Event::InitApply(_))) => {}
+                Some(Ok(Event::InitDone)) => {
+                    for run in context.runs.state() {
+                        wake(&context, &run, &mut desks, &mut at_work);
+                    }
+                    // What went while nobody watched is seen only now.
+                    desks.values().for_each(|wake| wake.notify_one());
                 }
-                Some(Ok(Event::Init | Event::InitDone)) => {}
                 Some(Err(error)) => tracing::warn!(%error, "the watch of runs is taken up again"),
                 None => return,
             },
@@ -85,4 +69,24 @@ pub async fn serve(context: Arc<Context>, mut runs: Changes<BenchmarkRun>, mut p
             },
         }
     }
+}
+
+/// Wakes the desk of a run, which is opened if there is none.
+fn wake(
+    context: &Arc<Context>,
+    run: &BenchmarkRun,
+    desks: &mut HashMap<String, Arc<Notify>>,
+    at_work: &mut JoinSet<String>,
+) {
+    let Some(uid) = run.uid() else { return };
+    let wake = desks.entry(uid.clone()).or_insert_with(|| {
+        let wake = Arc::new(Notify::new());
+        let desk = Desk::new(Arc::clone(context), run, Arc::clone(&wake));
+        at_work.spawn(async move {
+            desk.serve().await;
+            uid
+        });
+        wake
+    });
+    wake.notify_one();
 }

@@ -12,6 +12,9 @@ pub struct Installation {
     pub managed_by: String,
     /// Namespace of the operator.
     pub namespace: String,
+    /// Namespaces whose runs it serves; empty is all.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
     /// Name of the operator's ServiceAccount there.
     pub service_account: String,
     /// Where agents reach the coordinators, `host:port`: the headless Service.

@@ -4,7 +4,10 @@
 mod chart;
 mod kubectl;
 mod leader;
+mod plain;
+mod rights;
 mod runs;
+mod scopes;
 mod stores;
 
 use k8s_openapi::api::core::v1::Pod;

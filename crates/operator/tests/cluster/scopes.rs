@@ -1,0 +1,106 @@
+//! Whom an installation serves, and whom it cannot even see.
+
+use crate::chart::{Release, run};
+use crate::{Served, finished, served};
+use k8s_openapi::api::authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec};
+use kube::api::{Api, PostParams};
+use lockstep_api::BenchmarkRun;
+use lockstep_testcluster::Caller;
+use std::collections::BTreeSet;
+
+/// What somebody may in a namespace, as `verb resource`, beyond what everybody may: ask about himself.
+pub(crate) async fn rights(served: &Served, caller: &Caller, namespace: &str) -> BTreeSet<String> {
+    let reviews: Api<SelfSubjectRulesReview> = Api::all(served.cluster.client_as(caller).await);
+    let review = SelfSubjectRulesReview {
+        spec: SelfSubjectRulesReviewSpec { namespace: Some(namespace.to_owned()) },
+        ..SelfSubjectRulesReview::default()
+    };
+    let answer = reviews.create(&PostParams::default(), &review).await.expect("everybody may ask");
+    let rules = answer.status.expect("an answer").resource_rules;
+    let mut rights = BTreeSet::new();
+    for rule in &rules {
+        for resource in
+            rule.resources.iter().flatten().filter(|resource| !resource.starts_with("selfsubject"))
+        {
+            rights.extend(rule.verbs.iter().map(|verb| format!("{verb} {resource}")));
+        }
+    }
+    rights
+}
+
+#[tokio::test]
+async fn an_installation_serves_the_namespaces_of_its_list_and_may_nothing_in_others() {
+    let served = served().await;
+    let (home, one, other) = tokio::join!(
+        served.cluster.namespace("home"),
+        served.cluster.namespace("perf"),
+        served.cluster.namespace("perf")
+    );
+    let outside = served.cluster.namespace("outside").await;
+    let list = format!("watchNamespaces=[\"{one}\",\"{other}\"]");
+    let release = Release::install(served, &Caller::Admin, &home, "lab.example/list", &[&list]).await;
+    for namespace in [&one, &other, &outside] {
+        served.cluster.apply(namespace, &run("short", &release.managed_by, 1, "")).await;
+    }
+    let client = served.cluster.client().await;
+    for namespace in [&one, &other] {
+        let runs: Api<BenchmarkRun> = Api::namespaced(client.clone(), namespace);
+        let run = served.until(&runs, "short", "finished", finished).await;
+        assert_eq!(run.status.and_then(|status| status.controller), Some(release.claim()));
+    }
+    let outside_runs: Api<BenchmarkRun> = Api::namespaced(client, &outside);
+    let untouched = outside_runs.get("short").await.expect("a run").status;
+    assert!(untouched.is_none_or(|status| status.controller.is_none() && status.conditions.is_empty()));
+
+    let account = release.account();
+    assert_eq!(
+        rights(served, &account, &outside).await,
+        BTreeSet::from(["create tokenreviews".to_owned()]),
+        "only whose token it is"
+    );
+    assert!(rights(served, &account, &one).await.contains("create pods"));
+    assert!(!rights(served, &account, &home).await.contains("create pods"));
+    release.uninstall(served).await;
+}
+
+#[tokio::test]
+async fn helm_refuses_a_second_installation_of_the_same_runs() {
+    let served = served().await;
+    let home = served.cluster.namespace("rival").await;
+    let rival = Release { home, managed_by: "lockstep.dev/operator".to_owned() };
+    let ended = rival.helm(served, &Caller::Admin, "install", &[]).await;
+    let said = ended.stderr;
+    assert!(ended.code != 0 && said.contains("lockstep:lockstep.dev:operator"), "{said}");
+}
+
+#[tokio::test]
+async fn a_run_that_two_installations_serve_has_one_owner() {
+    let served = served().await;
+    let namespace = served.cluster.namespace("both").await;
+    // By its list, beside the one that serves all: helm cannot see that they meet.
+    let list = format!("watchNamespaces=[\"{namespace}\"]");
+    let managed_by = "lockstep.dev/operator";
+    let release = Release::install(served, &Caller::Admin, &namespace, managed_by, &[&list]).await;
+    let runs: Vec<String> = (0..4).map(|index| run(&format!("run-{index}"), managed_by, 1, "")).collect();
+    served.cluster.apply(&namespace, &runs.concat()).await;
+    let api: Api<BenchmarkRun> = Api::namespaced(served.cluster.client().await, &namespace);
+    let claims = [release.claim(), format!("{}/lockstep", served.home)];
+    for index in 0..4 {
+        let name = format!("run-{index}");
+        let run = served.until(&api, &name, "finished", finished).await;
+        let status = run.status.as_ref().expect("a status");
+        let owner = status.controller.clone().expect("an owner");
+        assert!(claims.contains(&owner) && status.phase == "Succeeded", "{}", served.said(&run));
+        // Whoever it is: the other one wrote nothing of it but a claim that came too late.
+        let other = claims.iter().find(|claim| **claim != owner).expect("two").replace('/', ":");
+        let wrote = served.cluster.audit().into_iter().filter(|entry| {
+            entry.user == format!("system:serviceaccount:{other}")
+                && entry.namespace == namespace
+                && entry.name.starts_with(&name)
+                && entry.is_write()
+                && entry.code < 300
+        });
+        assert_eq!(wrote.collect::<Vec<_>>(), [], "{owner} has it");
+    }
+    release.uninstall(served).await;
+}
