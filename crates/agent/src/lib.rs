@@ -9,6 +9,8 @@
 pub mod clock;
 pub mod cpu;
 pub mod engine;
+pub mod panics;
 pub mod preflight;
+mod scrub;
 pub mod session;
 pub mod target;

@@ -5,6 +5,7 @@
 //! orphan. On a cluster everything comes through the environment, and what is secret through files.
 
 use clap::Parser;
+use lockstep_agent::panics;
 use lockstep_agent::session::{self, Access, Ended, Identity};
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
             tracing_subscriber::EnvFilter::try_from_env("LOCKSTEP_LOG").unwrap_or_else(|_| "info".into()),
         )
         .init();
+    panics::install(termination_log.clone());
     let log = termination_log.as_deref();
     let (gone, parent_gone) = oneshot::channel();
     let access = match (token_file, ca_file) {

@@ -24,6 +24,10 @@ pub const AGENT_ATTEMPT: &str = "lockstep.dev/agent-attempt";
 pub const RUN_ATTEMPT: &str = "lockstep.dev/run-attempt";
 /// Annotation: hash of the plan that a pod was created for.
 pub const PLAN_HASH: &str = "lockstep.dev/plan-hash";
+/// Annotation: seal of a pod that the operator has made.
+pub const SEAL: &str = "lockstep.dev/seal";
+/// Annotation: authorities that a pod was told to trust, by their marks.
+pub const TRUSTS: &str = "lockstep.dev/trusts";
 /// Finalizer of a run; stands only while agents may live.
 pub const FINALIZER: &str = "lockstep.dev/agents";
 

@@ -18,6 +18,8 @@ pub struct Caller {
     pub index: u32,
     /// Its attempt under that index, from 0.
     pub attempt: u32,
+    /// Whoever holds what was proven, in words of the host's own: the pod, on a cluster. Empty where nobody can go.
+    pub holder: String,
 }
 
 impl Caller {
@@ -30,7 +32,9 @@ impl Caller {
         let text = |key: &str| metadata.get(key).and_then(|value| value.to_str().ok());
         let number = |key: &str| text(key).and_then(|text| text.parse::<u32>().ok());
         match (text(META_RUN), number(META_INDEX), number(META_ATTEMPT)) {
-            (Some(run), Some(index), Some(attempt)) => Ok(Self { run_uid: run.to_owned(), index, attempt }),
+            (Some(run), Some(index), Some(attempt)) => {
+                Ok(Self { run_uid: run.to_owned(), index, attempt, holder: String::new() })
+            }
             _ => Err(Status::invalid_argument("run, index or attempt is missing")),
         }
     }
@@ -51,6 +55,12 @@ pub trait Authenticate: Send + Sync + 'static {
     /// # Errors
     /// `Unauthenticated` or `PermissionDenied`, without a word about what exists.
     async fn authenticate(&self, metadata: &MetadataMap) -> Result<Caller, Status>;
+
+    /// Whether a caller that was proven still is who it was. Asked every few seconds of each open stream, so it only looks
+    /// at what is known already.
+    fn still_valid(&self, _: &Caller) -> bool {
+        true
+    }
 }
 
 /// A secret for each run, known to its agents alone.

@@ -5,6 +5,7 @@
 
 mod actor;
 pub mod auth;
+mod caps;
 mod clock;
 pub mod host;
 mod incoming;
@@ -12,9 +13,11 @@ mod live;
 pub mod progress;
 pub mod report;
 mod server;
+mod sessions;
 pub mod waiting;
 
 pub use auth::{Authenticate, Caller, SharedSecrets};
+pub use caps::Caps;
 pub use clock::monotonic_ns;
 pub use host::{HostRequest, LiveStage, Persisted, Persisting, ResultStore, RunEnd, Snapshot};
 
@@ -49,21 +52,34 @@ impl Coordinator {
         auth: Arc<dyn Authenticate>,
         tls: Option<Arc<rustls::ServerConfig>>,
     ) -> Self {
+        Self::serve_capped(listener, auth, tls, Caps::default())
+    }
+
+    /// The same with limits of one's own on encrypted connections.
+    #[must_use]
+    pub fn serve_capped(
+        listener: TcpListener,
+        auth: Arc<dyn Authenticate>,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        caps: Caps,
+    ) -> Self {
         let registry = Registry::default();
         let service = CoordinationServer::new(server::Service::new(registry.clone(), auth))
-            .max_decoding_message_size(8 << 20);
+            .max_decoding_message_size(caps::MESSAGE_BYTES_MAX);
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(async move {
             let router = tonic::transport::Server::builder()
                 .http2_keepalive_interval(Some(Duration::from_secs(30)))
                 .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-                .add_service(service);
+                .max_concurrent_streams(caps::STREAMS_MAX)
+                .http2_max_header_list_size(caps::HEADERS_BYTES_MAX)
+                .add_service(caps::Capped(service));
             let stopped = async {
                 let _ = stopped.await;
             };
             let served = match tls {
                 Some(config) => {
-                    let incoming = incoming::encrypted(listener, config);
+                    let incoming = incoming::encrypted(listener, config, caps);
                     router.serve_with_incoming_shutdown(incoming, stopped).await
                 }
                 None => router.serve_with_incoming_shutdown(incoming::plain(listener), stopped).await,

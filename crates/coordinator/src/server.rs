@@ -3,7 +3,10 @@
 
 use crate::actor::{Input, Registry, RunEntry};
 use crate::auth::{Authenticate, Caller};
+use crate::caps::HELLO_LIMIT;
 use crate::clock::monotonic_ns;
+use crate::incoming::Peer;
+use crate::sessions::{Kind, Sessions};
 use futures::{Stream, StreamExt};
 use lockstep_core::results::part::{MAX_PART_BYTES, StagePart};
 use lockstep_core::results::recorder::Interval;
@@ -15,7 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -24,17 +26,22 @@ type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(crate) struct Service {
     registry: Registry,
     auth: Arc<dyn Authenticate>,
+    sessions: Sessions,
     began_ns: u64,
     next_session: AtomicU64,
 }
 
 impl Service {
     pub(crate) fn new(registry: Registry, auth: Arc<dyn Authenticate>) -> Self {
-        Self { registry, auth, began_ns: monotonic_ns(), next_session: AtomicU64::new(1) }
+        let (sessions, next_session) = (Sessions::default(), AtomicU64::new(1));
+        Self { registry, auth, sessions, began_ns: monotonic_ns(), next_session }
     }
 
-    async fn authenticate(&self, metadata: &MetadataMap) -> Result<(RunEntry, Caller), Status> {
-        let caller = self.auth.authenticate(metadata).await?;
+    async fn authenticate<T>(&self, request: &Request<T>) -> Result<(RunEntry, Caller), Status> {
+        let caller = self.auth.authenticate(request.metadata()).await?;
+        if let Some(peer) = request.extensions().get::<Peer>() {
+            peer.prove();
+        }
         let entry = self.registry.find(&caller.run_uid);
         let entry = entry.ok_or_else(|| Status::unavailable("this run is not coordinated here"))?;
         if caller.index >= entry.replicas {
@@ -42,6 +49,33 @@ impl Service {
         }
         Ok((entry, caller))
     }
+
+    /// Number of a new stream, and what resolves when it has to end.
+    fn open(&self, caller: &Caller, kind: Kind) -> (u64, impl Future<Output = &'static str> + use<>) {
+        let number = self.next_session.fetch_add(1, Ordering::Relaxed);
+        let session = self.sessions.open(caller, kind, number);
+        (number, session.ended(Arc::clone(&self.auth), caller.clone()))
+    }
+}
+
+/// What a stream of control begins with, and what its caller has read before.
+async fn hello(inbound: &mut Streaming<v1::FromAgent>) -> Option<(u64, v1::Hello)> {
+    match tokio::time::timeout(HELLO_LIMIT, inbound.next()).await {
+        Ok(Some(Ok(v1::FromAgent { seen, body: Some(Up::Hello(hello)), .. }))) => Some((seen, hello)),
+        _ => None,
+    }
+}
+
+/// A whole result.
+async fn read_part(mut chunks: Streaming<v1::SubmitChunk>) -> Result<Vec<u8>, Status> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        bytes.extend_from_slice(&chunk?.data);
+        if bytes.len() > MAX_PART_BYTES {
+            return Err(Status::resource_exhausted("a result larger than its limit"));
+        }
+    }
+    Ok(bytes)
 }
 
 #[tonic::async_trait]
@@ -53,22 +87,29 @@ impl Coordination for Service {
         &self,
         request: Request<Streaming<v1::FromAgent>>,
     ) -> Result<Response<Self::ControlStream>, Status> {
-        let (entry, caller) = self.authenticate(request.metadata()).await?;
+        let (entry, caller) = self.authenticate(&request).await?;
+        let (session, ended) = self.open(&caller, Kind::Control);
         let mut inbound = request.into_inner();
-        let session = self.next_session.fetch_add(1, Ordering::Relaxed);
         let (outbound, receiver) = mpsc::unbounded_channel::<v1::FromCoordinator>();
         tokio::spawn(async move {
-            let Some(Ok(v1::FromAgent { seen, body: Some(Up::Hello(hello)), .. })) = inbound.next().await
-            else {
-                return;
+            tokio::pin!(ended);
+            let first = tokio::select! {
+                first = hello(&mut inbound) => first,
+                _ = &mut ended => None,
             };
+            let Some((seen, hello)) = first else { return };
             if hello.protocol / 1_000 != PROTOCOL / 1_000 {
                 tracing::warn!(agent = caller.index, protocol = hello.protocol, "protocol is not ours");
                 return;
             }
             let Caller { index, attempt, .. } = caller;
             let _ = entry.inputs.send(Input::Hello { index, attempt, session, seen, hello, outbound });
-            while let Some(Ok(message)) = inbound.next().await {
+            loop {
+                let next = tokio::select! {
+                    next = inbound.next() => next,
+                    _ = &mut ended => None,
+                };
+                let Some(Ok(message)) = next else { break };
                 let received_ns = monotonic_ns();
                 let input =
                     Input::Message { index, attempt, session, message: Box::new(message), received_ns };
@@ -92,7 +133,9 @@ impl Coordination for Service {
         &self,
         request: Request<Streaming<v1::IntervalRecord>>,
     ) -> Result<Response<Self::ReportStream>, Status> {
-        let (entry, Caller { index, attempt, .. }) = self.authenticate(request.metadata()).await?;
+        let (entry, caller) = self.authenticate(&request).await?;
+        let (_, ended) = self.open(&caller, Kind::Report);
+        let Caller { index, attempt, .. } = caller;
         let stream = request.into_inner().map(move |record| {
             let record = record?;
             let totals = serde_json::from_slice(&record.totals)
@@ -108,22 +151,20 @@ impl Coordination for Service {
             entry.inputs.send(input).map_err(|_| Status::unavailable("the run is over"))?;
             Ok(v1::ReportAck { last_seq })
         });
-        Ok(Response::new(Box::pin(stream)))
+        Ok(Response::new(Box::pin(stream.take_until(ended))))
     }
 
     async fn submit(
         &self,
         request: Request<Streaming<v1::SubmitChunk>>,
     ) -> Result<Response<v1::Receipt>, Status> {
-        let (entry, Caller { index, attempt, .. }) = self.authenticate(request.metadata()).await?;
-        let mut chunks = request.into_inner();
-        let mut bytes = Vec::new();
-        while let Some(chunk) = chunks.next().await {
-            bytes.extend_from_slice(&chunk?.data);
-            if bytes.len() > MAX_PART_BYTES {
-                return Err(Status::resource_exhausted("a result larger than its limit"));
-            }
-        }
+        let (entry, caller) = self.authenticate(&request).await?;
+        let (_, ended) = self.open(&caller, Kind::Submit);
+        let Caller { index, attempt, .. } = caller;
+        let bytes = tokio::select! {
+            bytes = read_part(request.into_inner()) => bytes?,
+            why = ended => return Err(Status::aborted(why)),
+        };
         let hash = receipt_hash(&bytes);
         let part = StagePart::from_bytes(&bytes)
             .map_err(|error| Status::invalid_argument(format!("result: {error}")))?;

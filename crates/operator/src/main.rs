@@ -8,9 +8,12 @@ use kube::{Api, Client};
 use lockstep_coordinator::Coordinator;
 use lockstep_operator::client::context::Context;
 use lockstep_operator::client::watch;
-use lockstep_operator::pods::config::Installation;
-use lockstep_operator::trust::authority::Authority;
-use lockstep_operator::trust::tokens::PodTokens;
+use lockstep_operator::pods::config::{Installation, Tokens};
+use lockstep_operator::trust::jwks::Jwks;
+use lockstep_operator::trust::keeper::Trust;
+use lockstep_operator::trust::review::Reviews;
+use lockstep_operator::trust::rotation::Terms;
+use lockstep_operator::trust::tokens::{PodTokens, Voucher};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,19 +76,29 @@ async fn serve(installation: &std::path::Path, listen: SocketAddr, ca_secret: &s
         serde_yaml::from_str(&text).context("the installation is not what the chart makes")?;
     let client = Client::try_default().await.context("the API server cannot be found")?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &installation.namespace);
-    let authority = Authority::of_secret(&secrets, ca_secret).await?;
     let (runs, run_changes) = watch::runs(&client, &installation.namespaces);
     let (pods, pod_changes) = watch::pods(&client, &installation.namespaces);
     let host = installation.coordinator.rsplit_once(':').map_or("", |(host, _)| host).to_owned();
-    let tls = authority.server(&[host])?;
+    let terms = Terms {
+        authority_s: installation.certificates.authority_seconds.into(),
+        serving_s: installation.certificates.serving_seconds.into(),
+    };
+    let trust = Arc::new(Trust::open(secrets, ca_secret, vec![host], terms).await?);
+    let tls = trust.server()?;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("port {listen}"))?;
-    let tokens = PodTokens::new(client.clone(), runs.clone(), pods.clone());
+    let voucher = match installation.tokens {
+        Tokens::Review => Voucher::Review(Reviews::new(client.clone())),
+        Tokens::Jwks => Voucher::Jwks(Jwks::read(client.clone()).await?),
+    };
+    let tokens = PodTokens::new(voucher, Arc::clone(&trust), runs.clone(), pods.clone());
     let coordinator = Coordinator::serve(listener, Arc::new(tokens), Some(tls));
     let reporter =
         Reporter { controller: "lockstep.dev/operator".to_owned(), instance: std::env::var("HOSTNAME").ok() };
     let recorder = Recorder::new(client.clone(), reporter);
-    let bundle = authority.bundle().to_owned();
-    let context = Context::new(client, installation, runs, pods, coordinator, bundle, EPOCH_ALONE, recorder);
+    let (kept, seen) = (Arc::clone(&trust), pods.clone());
+    // Alone, it leads.
+    tokio::spawn(async move { kept.keep(&seen, || true).await });
+    let context = Context::new(client, installation, runs, pods, coordinator, trust, EPOCH_ALONE, recorder);
     tracing::info!(%listen, "serving");
     let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {

@@ -3,6 +3,7 @@
 //! | module | what it runs |
 //! |---|---|
 //! | [`s3`] | an S3 server in this process, which counts every request and fails as told |
+//! | [`echo`] | the same server telling everything secret that it was sent |
 //! | [`seaweed`] | SeaweedFS in a process of its own: somebody else's idea of S3 |
 //! | [`raw`] | listeners that refuse, hang, or talk nonsense |
 //! | [`proxy`] | a TCP proxy that refuses, holds or loses bytes as told |
@@ -13,6 +14,7 @@
 //! in silence: what a test needs and this machine lacks is a panic that says what to do. Panics are the way to fail
 //! here, because all of it runs in tests. Nothing of this crate is shipped.
 
+pub mod echo;
 pub mod process;
 pub mod proxy;
 pub mod raw;

@@ -247,8 +247,9 @@ async fn answer(
         }
         Some(Action::Instead(instead)) => {
             // The request is read first: an answer before its end would be another fault than the one asked for.
-            request.into_body().collect().await.map_err(io::Error::other)?;
-            return instead.reply();
+            let (head, body) = request.into_parts();
+            body.collect().await.map_err(io::Error::other)?;
+            return instead.reply(&head);
         }
         Some(Action::Body(change)) => Some(change),
     };

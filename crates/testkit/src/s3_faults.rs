@@ -1,5 +1,6 @@
 //! How [`crate::s3::TestS3`] fails: which requests, in which way, how often.
 
+use crate::echo::{Echo, Manner};
 use crate::s3::{ReplyBody, Seen, error_reply};
 use bytes::Bytes;
 use http::Response;
@@ -25,6 +26,7 @@ enum What {
     SlowBody { piece: usize, pause: Duration },
     CutBody { after: usize },
     FlipBody { at: usize },
+    Echo(Echo, Manner),
 }
 
 /// A fault: what goes wrong, for which requests. Made with one of the constructors; applies to every request unless
@@ -95,6 +97,12 @@ impl Fault {
     #[must_use]
     pub fn flip_body(at: usize) -> Self {
         Self::new(What::FlipBody { at })
+    }
+
+    /// An answer that says everything secret that there is about the request, in this manner.
+    #[must_use]
+    pub fn echo(echo: &Echo, manner: Manner) -> Self {
+        Self::new(What::Echo(echo.clone(), manner))
     }
 
     /// Only for this verb (see [`Seen::verb`]).
@@ -201,6 +209,7 @@ impl Faults {
                 What::SlowBody { piece, pause } => Action::Body(Change::Slow { piece, pause }),
                 What::CutBody { after } => Action::Body(Change::Cut { after }),
                 What::FlipBody { at } => Action::Body(Change::Flip { at }),
+                What::Echo(echo, manner) => Action::Instead(Instead::Echo(echo, manner)),
             });
         }
         None
@@ -245,11 +254,13 @@ pub(crate) enum Instead {
     Status(u16, &'static str),
     Garbage,
     Close,
+    Echo(Echo, Manner),
 }
 
 impl Instead {
-    pub(crate) fn reply(self) -> io::Result<Response<ReplyBody>> {
+    pub(crate) fn reply(self, request: &http::request::Parts) -> io::Result<Response<ReplyBody>> {
         match self {
+            Self::Echo(echo, manner) => Ok(echo.reply(request, &manner)),
             Self::Status(status, code) => Ok(error_reply(status, code)),
             Self::Garbage => {
                 let page = Full::new(Bytes::from_static(b"<html><body>Welcome to the console</body></html>"));

@@ -4,6 +4,7 @@ use crate::pods::build::RunIdentity;
 use crate::pods::config::Installation;
 use crate::pods::facts::{PodFacts, Seat};
 use crate::status::pace::Budget;
+use crate::trust::keeper::Trust;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::runtime::events::Recorder;
@@ -26,8 +27,8 @@ pub struct Context {
     pub pods: Store<Pod>,
     /// Drives runs.
     pub coordinator: Coordinator,
-    /// What agents trust, PEM.
-    pub bundle: String,
+    /// Whom agents are told to trust.
+    pub trust: Arc<Trust>,
     /// Epoch of this leader.
     pub epoch: i64,
     /// Writes Events; one for all, since it keeps their series.
@@ -48,14 +49,14 @@ impl Context {
         runs: Store<BenchmarkRun>,
         pods: Store<Pod>,
         coordinator: Coordinator,
-        bundle: String,
+        trust: Arc<Trust>,
         epoch: i64,
         recorder: Recorder,
     ) -> Self {
         let budget = Mutex::new(Budget::new(0));
         let began = Instant::now();
         let short = Mutex::default();
-        Self { client, installation, runs, pods, coordinator, bundle, epoch, recorder, budget, short, began }
+        Self { client, installation, runs, pods, coordinator, trust, epoch, recorder, budget, short, began }
     }
 
     /// Pods of a run that the watch has shown.

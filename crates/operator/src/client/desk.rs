@@ -16,6 +16,7 @@ use crate::pods::build::RunIdentity;
 use crate::pods::facts::{PodFacts, Seat};
 use crate::pods::trouble::{self, PodEvent, Trouble};
 use crate::status::{self, Picture, Published, Stand};
+use crate::trust::rotation::Trusted;
 use crate::validate::{Validated, validate};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as core, Pod};
@@ -59,7 +60,8 @@ pub struct Desk {
     made: BTreeMap<Seat, PodFacts>,
     /// resourceVersion of our last write, until the watch shows it.
     echo: Option<(String, u32)>,
-    ca_written: bool,
+    /// Whom the agents of the run are told to trust, once that is written.
+    trusted: Option<Arc<Trusted>>,
     live: Option<Live>,
     over: Option<Over>,
     concluded: Option<Conclusion>,
@@ -98,7 +100,7 @@ impl Desk {
             rejected: BTreeMap::new(),
             made: BTreeMap::new(),
             echo: None,
-            ca_written: false,
+            trusted: None,
             live: None,
             over: None,
             concluded: None,
@@ -183,7 +185,7 @@ impl Desk {
             pods: &pods,
             troubles: &troubles,
             rejected: &self.rejected,
-            ca_written: self.ca_written,
+            ca_written: self.trusted.is_some(),
             decider: &decider,
             others: &others,
             installation: &self.context.installation,
@@ -323,13 +325,14 @@ impl Desk {
             Action::RemoveFinalizer => self.await_echo(&apply::finalizer(&context, run, false).await?),
             Action::Name(names) => self.await_echo(&apply::name(&context, run, &names).await?),
             Action::WriteCa => {
-                apply::ca(&context, identity).await?;
-                self.ca_written = true;
+                self.write_trusted(identity).await?;
                 self.wake.notify_one();
             }
             Action::CreatePod(seat) => {
                 let Some(validated) = validated else { return Ok(()) };
                 let Ok(pod) = validated.recipe.pod(seat.0, seat.1) else { return Ok(()) };
+                let trusted = self.write_trusted(identity).await?;
+                let pod = context.trust.sealed(identity, seat, &pod, &trusted);
                 match apply::create_pod(&context, identity, &pod).await {
                     Ok(pod) => {
                         self.rejected.remove(&seat);
@@ -368,6 +371,16 @@ impl Desk {
             }
         }
         Ok(())
+    }
+
+    /// Writes whom new pods are to trust, unless that stands there already.
+    async fn write_trusted(&mut self, run: &RunIdentity) -> Result<Arc<Trusted>, RoundError> {
+        let trusted = self.context.trust.trusted();
+        if self.trusted.as_ref() != Some(&trusted) {
+            apply::ca(&self.context, run, &trusted).await?;
+            self.trusted = Some(Arc::clone(&trusted));
+        }
+        Ok(trusted)
     }
 
     fn await_echo(&mut self, now: &BenchmarkRun) {

@@ -27,6 +27,40 @@ pub struct Installation {
     pub agents_per_run_max: u32,
     /// Most runs at once in one namespace; 0 is no limit.
     pub runs_per_namespace_max: u32,
+    /// How agents prove who they are.
+    #[serde(default)]
+    pub tokens: Tokens,
+    /// How long the operator's certificates hold.
+    #[serde(default)]
+    pub certificates: Certificates,
+}
+
+/// How long the operator's certificates hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Certificates {
+    /// That of its authority, seconds. A pod that lives for more than half of it holds a change of the authority up.
+    pub authority_seconds: u32,
+    /// That which agents see, seconds.
+    pub serving_seconds: u32,
+}
+
+impl Default for Certificates {
+    /// Two years, and 90 days.
+    fn default() -> Self {
+        const DAY_S: u32 = 24 * 3_600;
+        Self { authority_seconds: 730 * DAY_S, serving_seconds: 90 * DAY_S }
+    }
+}
+
+/// Who vouches for the token of an agent's pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Tokens {
+    /// The API server is asked for each (TokenReview); takes a right for the whole cluster.
+    #[default]
+    Review,
+    /// The cluster's public keys (JWKS), which every ServiceAccount may be allowed to read.
+    Jwks,
 }
 
 /// Defaults of the chart for agent pods. Templates merge over them.

@@ -1,105 +1,120 @@
 //! Who calls, on a cluster: the pod whose token it is, if that is a pod that we made.
 //!
-//! The API server says whose token it is (TokenReview, for the audience of the run that the caller names); which agent of
-//! which run that pod is, its labels and its owner say, which the operator set. What the caller says of itself only says
-//! where to look. Positive answers are kept for a few seconds, and hold only as long as the pod is there and not going.
+//! | question | answered by |
+//! |---|---|
+//! | is the token for this run, and for nobody else? | its audience |
+//! | whose is it? | the API server ([`super::review`]), or a key of its ([`super::jwks`]) |
+//! | is that a pod in the run's namespace, there and not going? | the watch of pods |
+//! | did we make it? | its seal ([`super::seal`]), its name and its owner |
+//! | which agent of the run is it? | the labels that we gave it |
+//!
+//! What the caller says of itself only says where to look. What costs nothing is asked first, so that only a token that
+//! names a living pod of ours costs a question to the API server, or a signature. Whoever is refused is told the same in
+//! every case.
 
+use super::jwks::Jwks;
+use super::keeper::Trust;
+use super::review::Reviews;
+use super::token::{self, PodReference, Token};
 use crate::pods::build::RunIdentity;
-use crate::pods::facts::PodFacts;
-use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use crate::pods::facts::{PodFacts, Seat};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, PostParams};
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use lockstep_api::BenchmarkRun;
 use lockstep_coordinator::auth::{Authenticate, Caller, bearer};
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-/// How long an answer of the API server holds.
-const KEPT: Duration = Duration::from_secs(10);
-/// Answers that are kept; more only cost a question each.
-const KEPT_MAX: usize = 20_000;
-/// The longest token that is looked at, bytes.
-const TOKEN_MAX: usize = 16 * 1024;
-/// In `extra` of a bound token's user: the uid of its pod.
-const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
+/// Who vouches for a token.
+pub enum Voucher {
+    /// The API server, asked for each.
+    Review(Reviews),
+    /// A key of the API server.
+    Jwks(Jwks),
+}
+
+/// Why nobody vouches for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unproven {
+    /// It is not good.
+    Refused,
+    /// Nobody answered; it may be good.
+    NoAnswer,
+}
+
+impl Voucher {
+    /// The pod whose token it is, if it is for `audience`, and holds now.
+    async fn pod(&self, text: &str, token: &Token<'_>, audience: &str) -> Result<PodReference, Unproven> {
+        match self {
+            Self::Review(reviews) => reviews.pod(text, audience).await,
+            Self::Jwks(jwks) => {
+                jwks.verify(token, Timestamp::now().as_second()).await?;
+                Ok(token.claims.kubernetes.pod.clone())
+            }
+        }
+    }
+}
 
 /// Proves agents by the tokens of their pods.
 pub struct PodTokens {
-    reviews: Api<TokenReview>,
+    voucher: Voucher,
+    trust: Arc<Trust>,
     runs: Store<BenchmarkRun>,
     pods: Store<Pod>,
-    /// Pod uid by hash of token and audience. The hash is keyed, and no token is kept.
-    known: Mutex<HashMap<u64, (String, Instant)>>,
-    keys: RandomState,
 }
 
 impl PodTokens {
-    /// Asks the API server of `client`.
+    /// Pods are looked up in `pods`, and their runs in `runs`.
     #[must_use]
-    pub fn new(client: kube::Client, runs: Store<BenchmarkRun>, pods: Store<Pod>) -> Self {
-        Self { reviews: Api::all(client), runs, pods, known: Mutex::default(), keys: RandomState::new() }
+    pub fn new(voucher: Voucher, trust: Arc<Trust>, runs: Store<BenchmarkRun>, pods: Store<Pod>) -> Self {
+        Self { voucher, trust, runs, pods }
     }
 
-    /// The uid of the pod whose token it is.
-    async fn pod_uid(&self, token: &str, audience: &str) -> Result<String, Status> {
-        let hash = self.keys.hash_one((token, audience));
-        let now = Instant::now();
-        if let Ok(mut known) = self.known.lock() {
-            known.retain(|_, (_, until)| *until > now);
-            if let Some((uid, _)) = known.get(&hash) {
-                return Ok(uid.clone());
-            }
-        }
-        let spec =
-            TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![audience.to_owned()]) };
-        let review = TokenReview { spec, ..TokenReview::default() };
-        let answer = self.reviews.create(&PostParams::default(), &review).await.map_err(|error| {
-            tracing::warn!(%error, "a token could not be reviewed");
-            Status::unavailable("the API server does not answer")
-        })?;
-        let status = answer.status.unwrap_or_default();
-        // A server that does not know audiences says yes to a token for anybody.
-        let meant = status.audiences.is_some_and(|audiences| audiences.iter().any(|one| one == audience));
-        let uid = status.user.and_then(|user| user.extra?.remove(POD_UID)?.pop());
-        match uid {
-            Some(uid) if status.authenticated == Some(true) && meant => {
-                if let Ok(mut known) = self.known.lock()
-                    && known.len() < KEPT_MAX
-                {
-                    known.insert(hash, (uid.clone(), now + KEPT));
-                }
-                Ok(uid)
-            }
-            _ => Err(denied()),
-        }
+    /// The seat of a pod that we made for this run, while it is there and not going.
+    fn seat(&self, run: &RunIdentity, reference: &PodReference) -> Option<Seat> {
+        let pod = self.pods.get(&ObjectRef::new(&reference.name).within(&run.namespace))?;
+        let facts = PodFacts::of(&pod)?;
+        let there = facts.uid == reference.uid && !facts.deleting;
+        (there && facts.is_of(run) && self.trust.made(run, &facts, &pod)).then_some(facts.seat)
     }
-}
-
-fn denied() -> Status {
-    Status::unauthenticated("the token is not one of a pod of this run")
 }
 
 #[tonic::async_trait]
 impl Authenticate for PodTokens {
     async fn authenticate(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
         let claimed = Caller::claimed(metadata)?;
-        let token = bearer(metadata);
-        if token.is_empty() || token.len() > TOKEN_MAX {
-            return Err(denied());
-        }
+        let refused = || Status::unauthenticated("the token is not one of a pod of this run");
+        let text = bearer(metadata);
+        let token = token::read(text).ok_or_else(refused)?;
         let run = self.runs.find(|run| run.metadata.uid.as_ref() == Some(&claimed.run_uid));
-        let run = run.and_then(|run| RunIdentity::of(&run)).ok_or_else(denied)?;
-        let uid = self.pod_uid(token, &run.audience()).await?;
-        let pod = self.pods.find(|pod| pod.metadata.uid.as_ref() == Some(&uid));
-        let facts =
-            pod.and_then(|pod| PodFacts::of(&pod)).filter(|facts| facts.is_of(&run) && !facts.deleting);
-        // Made, and not yet seen by our watch: the agent dials again.
-        let (index, attempt) = facts.ok_or_else(denied)?.seat;
-        Ok(Caller { run_uid: run.uid, index, attempt })
+        let run = run.and_then(|run| RunIdentity::of(&run)).ok_or_else(refused)?;
+        let audience = run.audience();
+        let bound = &token.claims.kubernetes;
+        if !token.claims.is_for(&audience) || bound.namespace != run.namespace {
+            return Err(refused());
+        }
+        // A pod that was made, and that our watch has not shown yet, dials again.
+        let (index, attempt) = self.seat(&run, &bound.pod).ok_or_else(refused)?;
+        match self.voucher.pod(text, &token, &audience).await {
+            Ok(pod) if pod == bound.pod => {}
+            Ok(_) | Err(Unproven::Refused) => return Err(refused()),
+            Err(Unproven::NoAnswer) => return Err(Status::unavailable("the API server does not answer")),
+        }
+        let PodReference { name, uid } = &bound.pod;
+        let holder = format!("{}/{name}/{uid}", run.namespace);
+        Ok(Caller { run_uid: run.uid, index, attempt, holder })
+    }
+
+    fn still_valid(&self, caller: &Caller) -> bool {
+        let mut parts = caller.holder.split('/');
+        let (Some(namespace), Some(name), Some(uid)) = (parts.next(), parts.next(), parts.next()) else {
+            return false;
+        };
+        let pod = self.pods.get(&ObjectRef::new(name).within(namespace));
+        pod.is_some_and(|pod| {
+            pod.metadata.uid.as_deref() == Some(uid) && pod.metadata.deletion_timestamp.is_none()
+        })
     }
 }

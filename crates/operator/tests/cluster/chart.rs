@@ -101,7 +101,8 @@ pub(crate) fn measuring(run: Option<&BenchmarkRun>) -> bool {
 }
 
 /// Values with which everything is there that other values are about.
-const EVERYTHING: [&str; 5] = [
+const EVERYTHING: [&str; 6] = [
+    "metrics.serviceMonitor.enabled=true",
     "networkPolicy.enabled=true",
     "networkPolicy.agents.enabled=true",
     "watchNamespaces=[\"perf\"]",
@@ -111,6 +112,7 @@ const EVERYTHING: [&str; 5] = [
 
 async fn rendered(values: &[String]) -> Ended {
     let mut args = vec!["template", "lockstep", CHART, "-n", "home"];
+    args.extend(["--api-versions", "monitoring.coreos.com/v1/ServiceMonitor"]);
     for value in values {
         args.extend(["--set-json", value]);
     }
@@ -148,6 +150,8 @@ async fn every_documented_value_is_taken_and_changes_what_is_made() {
         async move { (path, rendered(&set).await) }
     });
     let checks: Vec<_> = futures::stream::iter(checks).buffer_unordered(2).collect().await;
+    let without = served().await.cluster.helm(&["template", "x", CHART, "--set", EVERYTHING[0]]).await;
+    assert!(!without.expect_code(0).stdout.contains("ServiceMonitor"), "only where its API is");
     for (path, ended) in checks {
         assert!(ended.code == 0, "{path}: {}", ended.stderr);
         assert!(ended.stdout != plain, "{path} changes nothing");

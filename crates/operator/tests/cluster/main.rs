@@ -4,11 +4,14 @@
 mod chart;
 mod kubectl;
 mod leader;
+mod leaks;
 mod plain;
 mod rights;
+mod rotation;
 mod runs;
 mod scopes;
 mod stores;
+mod trust;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};

@@ -50,7 +50,11 @@ async fn a_run_that_cannot_be_read_stops_no_other() {
 
     // Without --force-conflicts it says that the definition was changed, and does not change it back.
     let plain = ["apply", "--server-side", "-f", &deploy("lockstep.yaml")];
-    cluster.kubectl(&plain).await.expect_code(0);
+    let applied = cluster.kubectl(&plain).await;
+    assert!(
+        applied.stderr.contains("1 conflict") && applied.stderr.contains(".spec.versions"),
+        "{applied:?}"
+    );
     let ready = ["rollout", "status", "deployment/lockstep", "-n", "lockstep-system", "--timeout=120s"];
     cluster.kubectl(&ready).await.expect_code(0);
     cluster.apply(&namespace, &run("plain", managed_by, 1, "")).await;

@@ -15,6 +15,7 @@ pub struct NodeOptions {
     pub(super) refresh_every: Duration,
     pub(super) back_off: Duration,
     pub(super) token_refresh: Option<Duration>,
+    pub(super) taint: Option<String>,
 }
 
 impl NodeOptions {
@@ -31,6 +32,7 @@ impl NodeOptions {
             refresh_every: Duration::from_secs(10),
             back_off: Duration::from_secs(10),
             token_refresh: None,
+            taint: None,
         }
     }
 
@@ -73,6 +75,13 @@ impl NodeOptions {
     #[must_use]
     pub fn back_off(mut self, first: Duration) -> Self {
         self.back_off = first;
+        self
+    }
+
+    /// Takes only pods that tolerate a taint of this key (`NoSchedule`).
+    #[must_use]
+    pub fn tainted(mut self, key: &str) -> Self {
+        self.taint = Some(key.to_owned());
         self
     }
 

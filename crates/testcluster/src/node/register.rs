@@ -6,7 +6,7 @@ use super::context::{NodeContext, as_kubelet};
 use super::environment::{NODE_CPU, NODE_MEMORY};
 use anyhow::{Context, Result};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, NodeSpec, Taint};
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -53,7 +53,11 @@ pub(super) async fn enter(node: &NodeContext) -> Result<()> {
     ]);
     labels.extend(node.options.labels.clone());
     let metadata = ObjectMeta { name: Some(name.clone()), labels: Some(labels), ..ObjectMeta::default() };
-    let object = Node { metadata, ..Node::default() };
+    let own = &node.options.taint;
+    let taint =
+        |key: &String| Taint { key: key.clone(), effect: "NoSchedule".to_owned(), ..Taint::default() };
+    let taints = own.as_ref().map(|key| vec![taint(key)]);
+    let object = Node { metadata, spec: Some(NodeSpec { taints, ..NodeSpec::default() }), ..Node::default() };
     let end = Instant::now() + ADMITTED_LIMIT;
     loop {
         match nodes.create(&PostParams::default(), &object).await {
@@ -71,7 +75,8 @@ pub(super) async fn enter(node: &NodeContext) -> Result<()> {
     say_ready(node).await?;
     let admitted = |node: Option<&Node>| {
         node.is_some_and(|node| {
-            node.spec.as_ref().is_none_or(|spec| spec.taints.iter().flatten().next().is_none())
+            let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+            taints.into_iter().all(|taint| Some(&taint.key) == own.as_ref())
         })
     };
     let admitted = tokio::time::timeout(ADMITTED_LIMIT, await_condition(nodes, name, admitted)).await;

@@ -5,7 +5,13 @@
 //! known here.
 
 use super::tries::TRIES;
+use crate::scrub::Scrub;
 use lockstep_core::op::ErrorClass;
+
+/// The longest code that is told, characters; S3's own have half of it.
+const CODE_MAX: usize = 64;
+/// What stands for a code that is none.
+const NO_CODE: &str = "(no code of S3)";
 
 /// Why a request came to nothing, as the transport saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +46,19 @@ impl Fault {
             _ => format!("HTTP {status} {code}"),
         };
         Self { class, status: Some(status), what, message: message.into(), code: code.into() }
+    }
+
+    /// The same in words that may be told: a server may say anything, also what it was sent.
+    pub(super) fn scrubbed(self, scrub: &Scrub) -> Self {
+        let Self { class, status, what, message, code } = self;
+        let is_code = code.len() <= CODE_MAX
+            && code.chars().all(|one| one.is_ascii_alphabetic() || one == '.')
+            && scrub.known(&code) == code;
+        let message = scrub.clean(&message);
+        match is_code {
+            true => Self { class, status, what, message, code },
+            false => Self { class, status, what: what.replace(&code, NO_CODE), message, code: String::new() },
+        }
     }
 
     /// Whether the same request may well succeed in a moment. An answer that tells the truth about rights, names or
@@ -134,6 +153,25 @@ mod tests {
         ] {
             assert_eq!(Fault::answer(status, body.as_bytes()).class, class, "{status} {body}");
         }
+    }
+
+    #[test]
+    fn what_a_server_says_is_told_without_what_it_was_sent() {
+        let secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+        let scrub = Scrub::of(&[secret, "SomeKeyOfLetters"]);
+        let told = |code: &str| {
+            let body = format!("<Error><Code>{code}</Code><Message>No {secret}.</Message></Error>");
+            Fault::answer(403, body.as_bytes()).scrubbed(&scrub)
+        };
+        let fault = told("XMinioAdminBucketQuotaExceeded");
+        assert_eq!(fault.what, "HTTP 403 XMinioAdminBucketQuotaExceeded");
+        assert_eq!((fault.message.as_str(), fault.class), ("No [hidden].", ErrorClass::Full));
+        for code in [secret, "SomeKeyOfLetters", "no code at all", &"a".repeat(65), &"0".repeat(64)] {
+            let fault = told(code);
+            assert!(!format!("{fault:?}").contains(code), "{fault:?}");
+            assert_eq!(fault.class, ErrorClass::Permission);
+        }
+        assert_eq!(Fault::answer(500, b"").scrubbed(&scrub), Fault::answer(500, b""));
     }
 
     #[test]

@@ -83,6 +83,18 @@ impl Credentials {
         }
     }
 
+    /// Everything of them that nobody may see.
+    pub(super) fn secrets(&self) -> Vec<&str> {
+        match self {
+            Self::Keys { key_id, secret_key, token } => [Some(key_id), Some(secret_key), token.as_ref()]
+                .into_iter()
+                .flatten()
+                .map(String::as_str)
+                .collect(),
+            Self::Anonymous => Vec::new(),
+        }
+    }
+
     /// For the report: where the keys come from, never what they are.
     pub(super) fn kind(&self) -> &'static str {
         match self {

@@ -310,7 +310,8 @@ impl Place for S3Place {
         });
         if let Some(document) = document.await.map_err(|fault| problem("GET", &key, fault))? {
             let marker = Marker::from_json(&document).map_err(|error| {
-                Problem::new(format!("the marker of {} cannot be read", self.site.uri), error.to_string())
+                let cause = store.scrub.clean(&error.to_string());
+                Problem::new(format!("the marker of {} cannot be read", self.site.uri), cause)
                     .likely("another version of Lockstep wrote it, or something else wrote over it")
                     .next(format!("look at s3://{}/{key}", self.site.bucket))
                     .kept("nothing was touched")

@@ -7,6 +7,7 @@ use super::client::Site;
 use super::counters::Counters;
 use super::options::Addressing;
 use super::transport::{Pool, Purpose, Trace, Wire};
+use crate::scrub::Scrub;
 use lockstep_core::op::ErrorClass;
 use lockstep_core::problem::{Problem, exit};
 use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut};
@@ -22,6 +23,8 @@ pub(super) struct Store {
     pub(super) s3: AmazonS3,
     /// What the transport saw of the latest request.
     pub(super) trace: Arc<Trace>,
+    /// Cleans words that are not ours.
+    pub(super) scrub: Scrub,
 }
 
 impl Store {
@@ -35,6 +38,7 @@ impl Store {
         purpose: Purpose,
         timeout: Duration,
     ) -> Result<Self, Problem> {
+        let scrub = Scrub::of(&site.credentials.secrets());
         let wire = Wire {
             pool: pool.clone(),
             peer: endpoint.split_once("://").map_or(endpoint, |(_, peer)| peer).into(),
@@ -43,6 +47,7 @@ impl Store {
             purpose,
             user_agent: site.user_agent.clone(),
             timeout,
+            scrub: scrub.clone(),
         };
         let virtual_hosts = site.options.addressing == Addressing::Virtual;
         let mut builder = AmazonS3Builder::new()
@@ -76,7 +81,7 @@ impl Store {
             Problem::new(format!("no client for {endpoint} could be made"), error.to_string())
                 .exit(exit::REFUSED)
         })?;
-        Ok(Self { s3, trace: Arc::clone(trace) })
+        Ok(Self { s3, trace: Arc::clone(trace), scrub })
     }
 
     /// Removes an object; one that is not there is fine.
@@ -94,12 +99,15 @@ impl Store {
             return fault;
         }
         match self.trace.status() {
-            0 => Fault::transport(ErrorClass::Other, innermost(error)),
+            0 => Fault::transport(ErrorClass::Other, self.scrub.clean(&innermost(error))),
             status => Fault {
                 status: Some(status),
                 ..Fault::transport(
                     ErrorClass::Protocol,
-                    format!("HTTP {status} with an answer that is not S3 ({})", innermost(error)),
+                    format!(
+                        "HTTP {status} with an answer that is not S3 ({})",
+                        self.scrub.clean(&innermost(error))
+                    ),
                 )
             },
         }

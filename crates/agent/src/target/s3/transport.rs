@@ -11,6 +11,7 @@ use super::classify::Fault;
 use super::counters::Counters;
 use crate::clock::now_ns;
 use crate::engine::hands::Hands;
+use crate::scrub::Scrub;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::header::{DATE, HeaderValue, USER_AGENT};
@@ -195,6 +196,8 @@ pub(super) struct Wire {
     pub(super) purpose: Purpose,
     pub(super) user_agent: HeaderValue,
     pub(super) timeout: Duration,
+    /// Cleans what comes from the other side before anybody sees it.
+    pub(super) scrub: Scrub,
 }
 
 impl fmt::Debug for Wire {
@@ -211,6 +214,7 @@ impl HttpConnector for Wire {
 
 impl Wire {
     fn failed(&self, fault: Fault, kind: HttpErrorKind) -> HttpError {
+        let fault = fault.scrubbed(&self.scrub);
         let error = HttpError::new(kind, io::Error::other(fault.what.clone()));
         self.trace.put_fault(fault);
         error
@@ -273,7 +277,7 @@ impl HttpService for Wire {
             }
         }
         let kept = kept.freeze();
-        self.trace.put_fault(Fault::answer(parts.status.as_u16(), &kept));
+        self.trace.put_fault(Fault::answer(parts.status.as_u16(), &kept).scrubbed(&self.scrub));
         Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(kept)))
     }
 }

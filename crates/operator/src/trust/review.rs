@@ -1,0 +1,88 @@
+//! Asks the API server whose token it is (TokenReview): the way where the operator may ask for the whole cluster.
+//!
+//! Answers are kept for a few seconds, since an agent presents its token with every call; and only so many questions are
+//! open at a time, so that callers cannot turn the operator against the API server.
+
+use super::token::PodReference;
+use super::tokens::Unproven;
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use kube::api::{Api, PostParams};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+
+/// How long an answer of the API server holds.
+const KEPT: Duration = Duration::from_secs(10);
+/// Answers that are kept; more only cost a question each.
+const KEPT_MAX: usize = 20_000;
+/// Questions that are open at a time.
+const OPEN_MAX: usize = 64;
+/// In `extra` of a bound token's user: name and uid of its pod (`pkg/serviceaccount/util.go`).
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
+
+/// Asks the API server.
+pub struct Reviews {
+    api: Api<TokenReview>,
+    /// Pod by hash of token and audience. The hash is keyed, and no token is kept.
+    known: Mutex<HashMap<u64, (PodReference, Instant)>>,
+    keys: RandomState,
+    open: Semaphore,
+}
+
+impl Reviews {
+    /// Asks the API server of `client`.
+    #[must_use]
+    pub fn new(client: kube::Client) -> Self {
+        let (api, open) = (Api::all(client), Semaphore::new(OPEN_MAX));
+        Self { api, known: Mutex::default(), keys: RandomState::new(), open }
+    }
+
+    /// The pod whose token it is, if it is for `audience`.
+    ///
+    /// # Errors
+    /// See [`Unproven`].
+    pub async fn pod(&self, token: &str, audience: &str) -> Result<PodReference, Unproven> {
+        let hash = self.keys.hash_one((token, audience));
+        if let Some(pod) = self.kept(hash, Instant::now()) {
+            return Ok(pod);
+        }
+        let _one = self.open.acquire().await.map_err(|_| Unproven::NoAnswer)?;
+        let spec =
+            TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![audience.to_owned()]) };
+        let review = TokenReview { spec, ..TokenReview::default() };
+        let answer = self.api.create(&PostParams::default(), &review).await.map_err(|error| {
+            tracing::warn!(%error, "a token could not be reviewed");
+            Unproven::NoAnswer
+        })?;
+        let status = answer.status.unwrap_or_default();
+        // A server that does not know audiences says yes to a token for anybody.
+        let meant = status.audiences.is_some_and(|audiences| audiences.iter().any(|one| one == audience));
+        if status.authenticated != Some(true) || !meant {
+            return Err(Unproven::Refused);
+        }
+        let mut extra = status.user.and_then(|user| user.extra).unwrap_or_default();
+        let mut one = |key: &str| extra.remove(key).and_then(|mut values| values.pop());
+        let (Some(name), Some(uid)) = (one(POD_NAME), one(POD_UID)) else { return Err(Unproven::Refused) };
+        let pod = PodReference { name, uid };
+        self.keep(hash, pod.clone(), Instant::now() + KEPT);
+        Ok(pod)
+    }
+
+    fn kept(&self, hash: u64, now: Instant) -> Option<PodReference> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&hash).filter(|(_, until)| *until > now).map(|(pod, _)| pod.clone())
+    }
+
+    fn keep(&self, hash: u64, pod: PodReference, until: Instant) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KEPT_MAX {
+            known.retain(|_, (_, until)| *until > Instant::now());
+        }
+        if known.len() < KEPT_MAX {
+            known.insert(hash, (pod, until));
+        }
+    }
+}
