@@ -27,14 +27,14 @@ pub struct Event<'a> {
     pub line: Option<String>,
 }
 
-impl Event<'static> {
+impl<'a> Event<'a> {
     /// What the coordinator told, in a run that stood like this shortly after.
     #[must_use]
-    pub fn of(told: &Told, plan: &Plan, snapshot: &Snapshot) -> Self {
+    pub fn of(told: &'a Told, plan: &Plan, snapshot: &Snapshot) -> Self {
         Self {
             elapsed_ns: told.at_ns.saturating_sub(snapshot.began_ns),
             agent: told.agent,
-            what: told.what,
+            what: &told.what,
             reason: told.reason.clone(),
             notable: told.notable,
             line: is_worth_a_line(told).then(|| line(told, plan, snapshot)),
@@ -48,13 +48,13 @@ impl Event<'static> {
 pub fn line(told: &Told, plan: &Plan, snapshot: &Snapshot) -> String {
     let place = place(told, plan, snapshot);
     let Some((index, attempt)) = told.agent else {
-        return format!("{}{}", words(told.what), reason(told));
+        return format!("{}{}", words(&told.what), reason(told));
     };
     let who = match attempt {
         0 => format!("agent {index}"),
         _ => format!("agent {index} (attempt {})", attempt + 1),
     };
-    let rest = match told.what {
+    let rest = match told.what.as_ref() {
         "Lost" | "Failed" | "LeftBehind" => {
             let others = snapshot.view.agents.iter().filter(|agent| agent.index != index);
             let left = others.filter(|agent| takes_part(&agent.state)).count();
@@ -64,13 +64,13 @@ pub fn line(told: &Told, plan: &Plan, snapshot: &Snapshot) -> String {
         "JoinedLate" => String::new(),
         _ => reason(told),
     };
-    format!("{who} {}{place}{rest}", words(told.what))
+    format!("{who} {}{place}{rest}", words(&told.what))
 }
 
 /// Whether an event deserves a line beside the lines of stages, which tell of their beginnings and ends themselves.
 #[must_use]
 pub fn is_worth_a_line(told: &Told) -> bool {
-    told.notable && !matches!(told.what, "AgentsReady" | "StageBegins" | "StageOver")
+    told.notable && !matches!(told.what.as_ref(), "AgentsReady" | "StageBegins" | "StageOver")
 }
 
 /// Why results are not what they would be on a quiet day: each reason once, as soon as it is known.
@@ -151,12 +151,12 @@ mod tests {
         in_stage(&mut now, 2, Step::Working, 0);
         let ended = LossReason::Ended("signal 9".to_owned());
         now.view.agents[1].state = AgentState::Lost(ended.clone());
-        let told = |agent, what, reason: &str| {
+        let told = |agent, what: &'static str, reason: &str| {
             let told = Told {
                 at_ns: 108 * S,
                 since_ns: None,
                 agent,
-                what,
+                what: what.into(),
                 reason: reason.to_owned(),
                 notable: true,
             };

@@ -145,7 +145,7 @@ impl<C: RunControl> Drive<'_, C> {
                 self.display.told(&event, &Picture::of(&self.plan, &snapshot));
             }
             // Both are taken in the loop.
-            HostRequest::StageOver { .. } | HostRequest::Over => {}
+            HostRequest::StageOver { .. } | HostRequest::Over | HostRequest::Replaced => {}
         }
     }
 

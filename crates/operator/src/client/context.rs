@@ -1,5 +1,7 @@
 //! What all desks share.
 
+use super::parts::MayWrite;
+use crate::leader::{self, Mandate};
 use crate::pods::build::RunIdentity;
 use crate::pods::config::Installation;
 use crate::pods::facts::{PodFacts, Seat};
@@ -12,6 +14,7 @@ use kube::runtime::reflector::Store;
 use lockstep_api::BenchmarkRun;
 use lockstep_coordinator::Coordinator;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -29,8 +32,10 @@ pub struct Context {
     pub coordinator: Coordinator,
     /// Whom agents are told to trust.
     pub trust: Arc<Trust>,
-    /// Epoch of this leader.
-    pub epoch: i64,
+    /// Epoch of the term in which this replica leads, or led last.
+    epoch: AtomicI64,
+    /// Whether it may write now.
+    mandate: Mandate,
     /// Writes Events; one for all, since it keeps their series.
     pub recorder: Recorder,
     budget: Mutex<Budget>,
@@ -50,13 +55,50 @@ impl Context {
         pods: Store<Pod>,
         coordinator: Coordinator,
         trust: Arc<Trust>,
-        epoch: i64,
+        mandate: Mandate,
         recorder: Recorder,
     ) -> Self {
         let budget = Mutex::new(Budget::new(0));
         let began = Instant::now();
         let short = Mutex::default();
-        Self { client, installation, runs, pods, coordinator, trust, epoch, recorder, budget, short, began }
+        let epoch = AtomicI64::new(0);
+        Self {
+            client,
+            installation,
+            runs,
+            pods,
+            coordinator,
+            trust,
+            epoch,
+            mandate,
+            recorder,
+            budget,
+            short,
+            began,
+        }
+    }
+
+    /// Epoch of the term in which this replica leads; carried by every directive and every write of a status.
+    #[must_use]
+    pub fn epoch(&self) -> i64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// A term begins, for which the Lease changed hands so many times: its epoch is greater than any that a run has seen.
+    pub fn begin_term(&self, transitions: i64) {
+        let runs = self.runs.state();
+        let ours = runs.iter().filter(|run| run.spec.managed_by == self.installation.managed_by);
+        let seen = ours.filter_map(|run| Some(run.status.as_ref()?.epoch));
+        let epoch = leader::epoch(transitions, seen.chain([self.epoch()]));
+        self.epoch.store(epoch, Ordering::Release);
+        tracing::info!(epoch, "this replica leads");
+    }
+
+    /// Whether this replica may write now, to be asked before each write.
+    #[must_use]
+    pub fn may_write(&self) -> MayWrite {
+        let mandate = self.mandate.clone();
+        Arc::new(move || mandate.holds())
     }
 
     /// Pods of a run that the watch has shown.

@@ -1,20 +1,20 @@
 //! Watches: what the API server has, kept in stores, and which desk to wake when it changes.
 //!
-//! A desk exists as long as its run does. A watch that fails is taken up again with a back-off, and says so once.
+//! A replica that does not lead has the same stores, and no desks. A watch that fails is taken up again with a back-off, and says so once.
 
 use super::context::Context;
-use super::desk::Desk;
+use super::desks::Desks;
 use super::follow::{Changes, follow};
+use crate::leader::{Leadership, Role};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt};
 use lockstep_api::{BenchmarkRun, labels};
-use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 
 /// Every run of these namespaces; of all, if there are none.
 #[must_use]
@@ -31,62 +31,103 @@ pub fn pods(client: &Client, namespaces: &[String]) -> (reflector::Store<Pod>, C
     follow(client, namespaces, &watcher::Config::default().labels(labels::RUN_UID))
 }
 
-/// Wakes desks by what changes, and opens one for each run that has none. Ends when a watch ends, which it never does.
-pub async fn serve(context: Arc<Context>, mut runs: Changes<BenchmarkRun>, mut pods: Changes<Pod>) {
-    let mut desks: HashMap<String, Arc<Notify>> = HashMap::new();
-    let mut at_work = JoinSet::new();
+/// Keeps the stores current, contends for the lead once they are, and has a desk for each run while it leads. Ends when
+/// `ended` does: then it leads no more, and another may at once. Ends also when a watch ends, which it never does.
+pub async fn serve(
+    context: Arc<Context>,
+    mut runs: Changes<BenchmarkRun>,
+    mut pods: Changes<Pod>,
+    contend: impl FnOnce() -> Leadership,
+    ended: impl Future<Output = ()>,
+) {
+    let mut ended = std::pin::pin!(ended);
+    let (all_runs, all_pods) = (context.runs.clone(), context.pods.clone());
+    // Who leads has to know every run, and every pod that must not be made a second time.
+    let mut current = std::pin::pin!(async move {
+        let _ = all_runs.wait_until_ready().await;
+        let _ = all_pods.wait_until_ready().await;
+    });
+    let (mut contend, mut lead) = (Some(contend), None::<(Leadership, watch::Receiver<Role>)>);
+    let mut desks: Option<Desks> = None;
     loop {
         tokio::select! {
+            () = &mut ended => break,
+            () = &mut current, if contend.is_some() => {
+                lead = contend.take().map(|contend| contend()).map(|leadership| {
+                    let role = leadership.role();
+                    (leadership, role)
+                });
+                desks = in_term(&context, lead.as_mut(), desks).await;
+            }
+            () = changed(lead.as_mut()) => desks = in_term(&context, lead.as_mut(), desks).await,
             change = runs.next() => match change {
-                Some(Ok(Event::Apply(run) | Event::Delete(run))) => wake(&context, &run, &mut desks, &mut at_work),
+                Some(Ok(Event::Apply(run) | Event::Delete(run))) => {
+                    if let Some(desks) = &mut desks {
+                        desks.wake(&run);
+                    }
+                }
                 // What is listed is in the store only when the list is complete.
                 Some(Ok(Event::Init | Event::InitApply(_))) => {}
-                Some(Ok(Event::InitDone)) => {
-                    for run in context.runs.state() {
-                        wake(&context, &run, &mut desks, &mut at_work);
-                    }
-                    // What went while nobody watched is seen only now.
-                    desks.values().for_each(|wake| wake.notify_one());
-                }
+                // What went while nobody watched is seen only now.
+                Some(Ok(Event::InitDone)) => desks.iter_mut().for_each(Desks::look_anew),
                 Some(Err(error)) => tracing::warn!(%error, "the watch of runs is taken up again"),
-                None => return,
+                None => break,
             },
             change = pods.next() => match change {
                 Some(Ok(Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod))) => {
-                    if let Some(wake) = pod.labels().get(labels::RUN_UID).and_then(|uid| desks.get(uid)) {
-                        wake.notify_one();
+                    if let (Some(desks), Some(uid)) = (&desks, pod.labels().get(labels::RUN_UID)) {
+                        desks.wake_by_uid(uid);
                     }
                 }
                 Some(Ok(Event::Init)) => {}
                 // What went while nobody watched is seen only now.
-                Some(Ok(Event::InitDone)) => desks.values().for_each(|wake| wake.notify_one()),
+                Some(Ok(Event::InitDone)) => desks.iter().for_each(Desks::wake_all),
                 Some(Err(error)) => tracing::warn!(%error, "the watch of pods is taken up again"),
-                None => return,
+                None => break,
             },
-            Some(left) = at_work.join_next() => match left {
-                Ok(uid) => _ = desks.remove(&uid),
-                Err(error) => tracing::error!(%error, "the desk of a run broke"),
-            },
+            () = cleared(desks.as_mut()) => {}
         }
+    }
+    if let Some(desks) = desks {
+        desks.close().await;
+    }
+    if let Some((leadership, _)) = lead {
+        leadership.release().await;
     }
 }
 
-/// Wakes the desk of a run, which is opened if there is none.
-fn wake(
+/// The desks that there are by the role that this replica has now.
+async fn in_term(
     context: &Arc<Context>,
-    run: &BenchmarkRun,
-    desks: &mut HashMap<String, Arc<Notify>>,
-    at_work: &mut JoinSet<String>,
-) {
-    let Some(uid) = run.uid() else { return };
-    let wake = desks.entry(uid.clone()).or_insert_with(|| {
-        let wake = Arc::new(Notify::new());
-        let desk = Desk::new(Arc::clone(context), run, Arc::clone(&wake));
-        at_work.spawn(async move {
-            desk.serve().await;
-            uid
-        });
-        wake
-    });
-    wake.notify_one();
+    lead: Option<&mut (Leadership, watch::Receiver<Role>)>,
+    desks: Option<Desks>,
+) -> Option<Desks> {
+    let role = lead.map(|(_, role)| role.borrow_and_update().clone())?;
+    if let Some(desks) = desks {
+        desks.close().await;
+        tracing::warn!("this replica leads no more");
+    }
+    match role {
+        Role::Leader { transitions } => {
+            context.begin_term(transitions);
+            Some(Desks::open(Arc::clone(context)))
+        }
+        Role::Standby { .. } => None,
+    }
+}
+
+async fn changed(lead: Option<&mut (Leadership, watch::Receiver<Role>)>) {
+    if let Some((_, role)) = lead
+        && role.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+async fn cleared(desks: Option<&mut Desks>) {
+    match desks {
+        Some(desks) => desks.clear_one().await,
+        None => std::future::pending().await,
+    }
 }

@@ -225,7 +225,7 @@ mod tests {
     use ring::rand::SystemRandom;
     use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 
-    fn set(keys: serde_json::Value) -> KeySet {
+    fn set(keys: &serde_json::Value) -> KeySet {
         serde_json::from_value(serde_json::json!({"keys": keys})).expect("a key set")
     }
 
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn a_signature_is_of_one_key_one_text_and_one_algorithm() {
         let ((pair, jwk), (_, other)) = (pair("one"), pair("two"));
-        let keys = Keys::of(&set(serde_json::json!([jwk, other])), Instant::now());
+        let keys = Keys::of(&set(&serde_json::json!([jwk, other])), Instant::now());
         let verifies = |text: &str, kid: &str| {
             let token = token::read(text).expect("a token");
             let key = keys.find(kid).expect("a key");
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn keys_that_cannot_sign_tokens_are_left_out() {
-        let set = set(serde_json::json!([
+        let set = set(&serde_json::json!([
             {"kid": "a", "kty": "oct", "k": "c2VjcmV0"},
             {"kid": "b", "kty": "RSA", "n": "", "e": "AQAB"},
             {"kid": "c", "kty": "EC", "crv": "P-521", "x": "AA", "y": "AA"},
@@ -293,7 +293,7 @@ mod tests {
     fn unknown_names_are_asked_for_at_a_limited_rate() {
         let (_, jwk) = pair("one");
         let asked = Instant::now();
-        let keys = Keys::of(&set(serde_json::json!([jwk])), asked);
+        let keys = Keys::of(&set(&serde_json::json!([jwk])), asked);
         let after = |name: &str, seconds: u64| keys.are_due(name, asked + Duration::from_secs(seconds));
         assert!(!after("two", 9) && after("two", 10), "unknown");
         assert!(!after("one", 599) && after("one", 600), "known");

@@ -11,6 +11,7 @@ mod rotation;
 mod runs;
 mod scopes;
 mod stores;
+mod takeover;
 mod trust;
 
 use k8s_openapi::api::core::v1::Pod;

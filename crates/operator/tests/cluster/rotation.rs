@@ -24,7 +24,7 @@ pub(crate) const BRIEF: &str = "brief-terms";
 /// What runs say to be its own.
 pub(crate) const MANAGED_BY: &str = "lockstep.dev/brief-terms";
 /// How long an authority holds there, seconds.
-const BRIEF_AUTHORITY_S: u32 = 40;
+const BRIEF_AUTHORITY_S: u32 = 30;
 
 /// The one of this test binary.
 pub(crate) async fn brief() -> &'static Brief {
