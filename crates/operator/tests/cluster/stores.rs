@@ -225,7 +225,7 @@ async fn lost_answers_and_an_absent_api_server_lose_no_result() {
     wire.lose.store(1, Ordering::SeqCst);
     let mut large = StagePart::clone(&part(0, 1));
     let mut noise = 1_u64;
-    for key in 0..9_000 {
+    for key in 0..18_000 {
         noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         large.environment.insert(
             key.to_string(),
