@@ -4,6 +4,7 @@
 //! delays a heartbeat's answer.
 
 use crate::clock::monotonic_ns;
+use crate::counters::{Counters, SKEW_BOUNDS_NS, Tally};
 use crate::host::{HostRequest, Persisted, ResultStore, RunEnd, Snapshot};
 use crate::live::Live;
 use lockstep_core::clock::ClockSample;
@@ -74,6 +75,7 @@ pub(crate) enum Input {
 pub(crate) struct RunEntry {
     pub(crate) replicas: u32,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
+    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
 }
 
 /// The runs of a coordinator by uid.
@@ -91,6 +93,12 @@ impl Registry {
         }
     }
 
+    pub(crate) fn snapshots(&self) -> Vec<Arc<Snapshot>> {
+        let runs = self.0.lock();
+        runs.map(|runs| runs.values().map(|run| Arc::clone(&run.snapshots.borrow())).collect())
+            .unwrap_or_default()
+    }
+
     pub(crate) fn remove(&self, uid: &str) {
         if let Ok(mut runs) = self.0.lock() {
             runs.remove(uid);
@@ -104,6 +112,8 @@ struct Link {
     outbox: Outbox<Directive>,
     inbox: Inbox,
     interval_seq: u64,
+    /// Whether it ever had a session.
+    was_open: bool,
     session: Option<(u64, mpsc::UnboundedSender<v1::FromCoordinator>)>,
 }
 
@@ -113,6 +123,8 @@ pub(crate) struct Actor {
     run: Run,
     links: HashMap<(u32, u32), Link>,
     live: Live,
+    counters: Arc<Counters>,
+    tally: Tally,
     parts: BTreeMap<(u32, u32, u32), StagePart>,
     store: Arc<dyn ResultStore>,
     inputs: mpsc::UnboundedReceiver<Input>,
@@ -135,6 +147,7 @@ impl Actor {
         plan_json: Vec<u8>,
         spin: bool,
         store: Arc<dyn ResultStore>,
+        counters: Arc<Counters>,
         inputs: mpsc::UnboundedReceiver<Input>,
         back: mpsc::WeakUnboundedSender<Input>,
         host: mpsc::UnboundedSender<HostRequest>,
@@ -142,6 +155,8 @@ impl Actor {
         let began_ns = monotonic_ns();
         let run = Run::new(plan.clone(), spin, began_ns);
         let live = Live::new(plan.stages.len());
+        let kinds = plan.stages.iter().map(|stage| stage.kind.name()).collect();
+        let tally = Tally::new(Arc::clone(&counters), kinds);
         let first =
             Snapshot { at_ns: began_ns, began_ns, view: run.view(), live: live.stages(&[], began_ns) };
         let (snapshots, watcher) = watch::channel(Arc::new(first));
@@ -151,6 +166,8 @@ impl Actor {
             run,
             links: HashMap::new(),
             live,
+            counters,
+            tally,
             parts: BTreeMap::new(),
             store,
             inputs,
@@ -265,6 +282,7 @@ impl Actor {
                 if seqs.0 == link.interval_seq + 1 {
                     link.interval_seq = seqs.1;
                     self.live.add(index, attempt, &interval, now_ns);
+                    self.tally.second((interval.stage, index, attempt), &interval.totals);
                 }
                 None
             }
@@ -297,10 +315,13 @@ impl Actor {
         outbound: mpsc::UnboundedSender<v1::FromCoordinator>,
     ) {
         tracing::info!(
-            run = %self.plan.run.name, agent = index, attempt, version = %hello.version, cores = hello.cores,
+            agent = index, attempt, version = %hello.version, cores = hello.cores,
             memory_bytes = hello.memory_bytes, "session opened"
         );
         let link = self.links.entry((index, attempt)).or_default();
+        if std::mem::replace(&mut link.was_open, true) {
+            self.counters.change(|counted| counted.reconnects += 1);
+        }
         link.outbox.acknowledge(seen);
         let welcome = v1::Welcome {
             protocol: PROTOCOL,
@@ -364,12 +385,20 @@ impl Actor {
                 }
                 Action::Tell(told) => self.tell(told),
                 Action::StageOver { stage } => {
+                    self.count_skew(stage);
                     self.stages_over.push(stage);
                     self.tell_stages_over();
                 }
                 // Told when everything that belongs to the run is in.
                 Action::Over => {}
             }
+        }
+    }
+
+    fn count_skew(&self, stage: u32) {
+        let facts = self.run.view().stages.get(stage as usize).map(|stage| stage.facts.clone());
+        if let Some(skew_ns) = facts.and_then(|facts| facts.skew_ns) {
+            self.counters.change(|counted| counted.start_skew.observe(skew_ns, &SKEW_BOUNDS_NS));
         }
     }
 
@@ -386,12 +415,13 @@ impl Actor {
     }
 
     fn tell(&self, told: Told) {
-        let run = &self.plan.run.name;
+        let stage = self.run.stage_now().and_then(|stage| self.plan.stages.get(stage as usize));
+        let stage = stage.map(|stage| stage.name.as_str());
         match told.agent {
             Some((agent, attempt)) => {
-                tracing::info!(run = %run, agent, attempt, state = told.what, reason = %told.reason, "agent");
+                tracing::info!(stage, agent, attempt, state = told.what, reason = %told.reason, "agent");
             }
-            None => tracing::info!(run = %run, what = told.what, reason = %told.reason, "run"),
+            None => tracing::info!(stage, what = told.what, reason = %told.reason, "run"),
         }
         self.ask_host(HostRequest::Told(told));
     }
@@ -412,7 +442,7 @@ impl Actor {
             self.write(Box::new(part), |part, written| {
                 if let Err(error) = &written {
                     let (agent, attempt) = (part.agent, part.attempt);
-                    tracing::error!(agent, attempt, %error, "a lost agent's result is not durable");
+                    tracing::error!(stage = part.stage, agent, attempt, %error, "a lost agent's result is not durable");
                 }
                 // There is no other copy to come.
                 (!matches!(written, Ok(Persisted::Repeat))).then_some(part)
@@ -461,6 +491,7 @@ impl Actor {
 
     fn keep(&mut self, part: StagePart) {
         self.live.settle(&part);
+        self.tally.result((part.stage, part.agent, part.attempt), &part.totals);
         self.parts.insert((part.stage, part.agent, part.attempt), part);
     }
 }

@@ -5,6 +5,7 @@ use crate::actor::{Input, Registry, RunEntry};
 use crate::auth::{Authenticate, Caller};
 use crate::caps::HELLO_LIMIT;
 use crate::clock::monotonic_ns;
+use crate::counters::Counters;
 use crate::incoming::Peer;
 use crate::sessions::{Kind, Sessions};
 use futures::{Stream, StreamExt};
@@ -26,18 +27,24 @@ type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(crate) struct Service {
     registry: Registry,
     auth: Arc<dyn Authenticate>,
+    counters: Arc<Counters>,
     sessions: Sessions,
     began_ns: u64,
     next_session: AtomicU64,
 }
 
 impl Service {
-    pub(crate) fn new(registry: Registry, auth: Arc<dyn Authenticate>) -> Self {
+    pub(crate) fn new(registry: Registry, auth: Arc<dyn Authenticate>, counters: Arc<Counters>) -> Self {
         let (sessions, next_session) = (Sessions::default(), AtomicU64::new(1));
-        Self { registry, auth, sessions, began_ns: monotonic_ns(), next_session }
+        Self { registry, auth, counters, sessions, began_ns: monotonic_ns(), next_session }
     }
 
     async fn authenticate<T>(&self, request: &Request<T>) -> Result<(RunEntry, Caller), Status> {
+        let known = self.known(request).await;
+        known.inspect_err(|_| self.counters.change(|counted| counted.calls_refused += 1))
+    }
+
+    async fn known<T>(&self, request: &Request<T>) -> Result<(RunEntry, Caller), Status> {
         let caller = self.auth.authenticate(request.metadata()).await?;
         if let Some(peer) = request.extensions().get::<Peer>() {
             peer.prove();
@@ -91,6 +98,7 @@ impl Coordination for Service {
         let (session, ended) = self.open(&caller, Kind::Control);
         let mut inbound = request.into_inner();
         let (outbound, receiver) = mpsc::unbounded_channel::<v1::FromCoordinator>();
+        let counters = Arc::clone(&self.counters);
         tokio::spawn(async move {
             tokio::pin!(ended);
             let first = tokio::select! {
@@ -103,6 +111,7 @@ impl Coordination for Service {
                 return;
             }
             let Caller { index, attempt, .. } = caller;
+            let _open = counters.session();
             let _ = entry.inputs.send(Input::Hello { index, attempt, session, seen, hello, outbound });
             loop {
                 let next = tokio::select! {
