@@ -6,6 +6,7 @@ mod deny;
 mod fields;
 mod generated;
 mod plain;
+mod scale;
 mod soak;
 mod tidy;
 mod values;
