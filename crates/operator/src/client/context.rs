@@ -1,5 +1,6 @@
 //! What all desks share.
 
+use crate::admin::vitals::Vitals;
 use crate::pods::build::RunIdentity;
 use crate::pods::config::Installation;
 use crate::pods::facts::{PodFacts, Seat};
@@ -33,6 +34,8 @@ pub struct Context {
     pub epoch: i64,
     /// Writes Events; one for all, since it keeps their series.
     pub recorder: Recorder,
+    /// What the admin port shows of us.
+    pub vitals: Arc<Vitals>,
     budget: Mutex<Budget>,
     /// Uids of runs that hold pods and lack room for their quorum.
     short: Mutex<BTreeSet<String>>,
@@ -52,11 +55,25 @@ impl Context {
         trust: Arc<Trust>,
         epoch: i64,
         recorder: Recorder,
+        vitals: Arc<Vitals>,
     ) -> Self {
         let budget = Mutex::new(Budget::new(0));
         let began = Instant::now();
         let short = Mutex::default();
-        Self { client, installation, runs, pods, coordinator, trust, epoch, recorder, budget, short, began }
+        Self {
+            client,
+            installation,
+            runs,
+            pods,
+            coordinator,
+            trust,
+            epoch,
+            recorder,
+            vitals,
+            budget,
+            short,
+            began,
+        }
     }
 
     /// Pods of a run that the watch has shown.

@@ -19,5 +19,6 @@ pub mod live;
 pub mod memo;
 pub mod parts;
 pub mod publish;
+pub mod rest;
 pub mod results;
 pub mod watch;

@@ -1,6 +1,7 @@
 //! The operator against a real control plane, installed by its chart, with agents and the operator itself as processes
 //! where a kubelet would run them.
 
+mod admin;
 mod chart;
 mod leader;
 mod leaks;
@@ -8,6 +9,7 @@ mod plain;
 mod rights;
 mod rotation;
 mod runs;
+mod scale;
 mod scopes;
 mod stores;
 mod trust;
