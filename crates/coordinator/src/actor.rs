@@ -3,16 +3,18 @@
 //! Architecture invariant: results are persisted before they are acknowledged, and off this task: a slow disk never
 //! delays a heartbeat's answer.
 
-use crate::clock::monotonic_ns;
+use crate::clock::RunClock;
 use crate::counters::{Counters, SKEW_BOUNDS_NS, Tally};
 use crate::host::{HostRequest, Persisted, ResultStore, RunEnd, Snapshot};
+use crate::link::Link;
 use crate::live::Live;
+use crate::record::Replaced;
 use lockstep_core::clock::ClockSample;
-use lockstep_core::link::{Inbox, Outbox};
 use lockstep_core::plan::Plan;
 use lockstep_core::results::ledger::numbered;
 use lockstep_core::results::part::StagePart;
 use lockstep_core::results::recorder::Interval;
+use lockstep_core::results::series::Series;
 use lockstep_core::run::Run;
 use lockstep_core::run::agent::LossReason;
 use lockstep_core::run::message::{Action, Directive, Event, Stop, Told};
@@ -20,7 +22,7 @@ use lockstep_proto::v1::{self, from_agent::Body as Up, from_coordinator::Body as
 use lockstep_proto::{PROTOCOL, directive_to_wire};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -31,8 +33,9 @@ pub(crate) enum Input {
         index: u32,
         attempt: u32,
         session: u64,
-        seen: u64,
-        hello: v1::Hello,
+        /// Epoch, and the last number that was read in it.
+        seen: (u64, u64),
+        hello: Box<v1::Hello>,
         outbound: mpsc::UnboundedSender<v1::FromCoordinator>,
     },
     Message {
@@ -50,8 +53,11 @@ pub(crate) enum Input {
     Interval {
         index: u32,
         attempt: u32,
+        epoch: u64,
         seqs: (u64, u64),
         interval: Box<Interval>,
+        /// With a record of all that another coordinator had acknowledged: the same by second.
+        series: Option<Box<Series>>,
     },
     Submit {
         part: Box<StagePart>,
@@ -70,152 +76,150 @@ pub(crate) enum Input {
     Stop(Stop),
 }
 
-/// How to reach a run.
-#[derive(Clone, Debug)]
-pub(crate) struct RunEntry {
-    pub(crate) replicas: u32,
-    pub(crate) inputs: mpsc::UnboundedSender<Input>,
-    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
-}
-
-/// The runs of a coordinator by uid.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Registry(Arc<Mutex<HashMap<String, RunEntry>>>);
-
-impl Registry {
-    pub(crate) fn find(&self, uid: &str) -> Option<RunEntry> {
-        self.0.lock().ok()?.get(uid).cloned()
-    }
-
-    pub(crate) fn add(&self, uid: String, entry: RunEntry) {
-        if let Ok(mut runs) = self.0.lock() {
-            runs.insert(uid, entry);
-        }
-    }
-
-    pub(crate) fn snapshots(&self) -> Vec<Arc<Snapshot>> {
-        let runs = self.0.lock();
-        runs.map(|runs| runs.values().map(|run| Arc::clone(&run.snapshots.borrow())).collect())
-            .unwrap_or_default()
-    }
-
-    pub(crate) fn remove(&self, uid: &str) {
-        if let Ok(mut runs) = self.0.lock() {
-            runs.remove(uid);
-        }
-    }
-}
-
-/// The link to one attempt: what it has not read yet, and its session, if it has one.
-#[derive(Debug, Default)]
-struct Link {
-    outbox: Outbox<Directive>,
-    inbox: Inbox,
-    interval_seq: u64,
-    /// Whether it ever had a session.
-    was_open: bool,
-    session: Option<(u64, mpsc::UnboundedSender<v1::FromCoordinator>)>,
-}
-
 pub(crate) struct Actor {
     pub(crate) plan: Arc<Plan>,
     plan_json: Vec<u8>,
-    run: Run,
+    pub(crate) run: Run,
+    /// What the run has to do first.
+    first: Vec<Action>,
+    epoch: u64,
+    pub(crate) clock: RunClock,
     links: HashMap<(u32, u32), Link>,
     live: Live,
     counters: Arc<Counters>,
     tally: Tally,
     parts: BTreeMap<(u32, u32, u32), StagePart>,
-    store: Arc<dyn ResultStore>,
-    inputs: mpsc::UnboundedReceiver<Input>,
+    pub(crate) store: Arc<dyn ResultStore>,
+    pub(crate) inputs: mpsc::UnboundedReceiver<Input>,
     back: mpsc::WeakUnboundedSender<Input>,
     host: mpsc::UnboundedSender<HostRequest>,
     snapshots: watch::Sender<Arc<Snapshot>>,
-    persisting: u32,
+    pub(crate) persisting: u32,
+    /// When the run was written down last, and whether it has changed since.
+    pub(crate) recorded_ns: u64,
+    pub(crate) stale: bool,
+    /// Details that are being written down.
+    pub(crate) details: Option<tokio::task::JoinHandle<()>>,
     /// Stages that are over and whose end the host was not told yet.
     stages_over: Vec<u32>,
     began_ns: u64,
 }
 
+/// Inputs that are taken in before anything is done about them.
+const TOGETHER_MAX: usize = 4_096;
 /// Time between two snapshots, nanoseconds.
 const SNAPSHOT_NS: u64 = 250_000_000;
 
+/// How an actor comes to its run, and what it needs beside it.
+pub(crate) struct Beginning {
+    pub(crate) run: Run,
+    pub(crate) first: Vec<Action>,
+    pub(crate) clock: RunClock,
+    /// When the run began, on that clock.
+    pub(crate) began_ns: u64,
+    pub(crate) epoch: u64,
+    /// Results that were persisted under coordinators before.
+    pub(crate) parts: Vec<StagePart>,
+    pub(crate) store: Arc<dyn ResultStore>,
+}
+
 impl Actor {
-    #[allow(clippy::too_many_arguments, reason = "called once, each named at the caller")]
     pub(crate) fn new(
-        plan: Arc<Plan>,
+        beginning: Beginning,
         plan_json: Vec<u8>,
-        spin: bool,
-        store: Arc<dyn ResultStore>,
         counters: Arc<Counters>,
         inputs: mpsc::UnboundedReceiver<Input>,
         back: mpsc::WeakUnboundedSender<Input>,
         host: mpsc::UnboundedSender<HostRequest>,
     ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
-        let began_ns = monotonic_ns();
-        let run = Run::new(plan.clone(), spin, began_ns);
-        let live = Live::new(plan.stages.len());
+        let Beginning { run, first, clock, began_ns, epoch, parts, store } = beginning;
+        let now_ns = clock.now_ns();
+        let plan = run.plan();
+        let mut live = Live::new(plan.stages.len());
+        parts.iter().for_each(|part| live.take_settled(part));
+        let snapshot = Snapshot { at_ns: now_ns, began_ns, view: run.view(), live: live.stages(&[], now_ns) };
+        let (snapshots, watcher) = watch::channel(Arc::new(snapshot));
         let kinds = plan.stages.iter().map(|stage| stage.kind.name()).collect();
-        let tally = Tally::new(Arc::clone(&counters), kinds);
-        let first =
-            Snapshot { at_ns: began_ns, began_ns, view: run.view(), live: live.stages(&[], began_ns) };
-        let (snapshots, watcher) = watch::channel(Arc::new(first));
+        let mut tally = Tally::new(Arc::clone(&counters), kinds);
+        parts.iter().for_each(|part| tally.counted_before((part.stage, part.agent, part.attempt)));
         let actor = Self {
             plan,
             plan_json,
             run,
+            first,
+            epoch,
+            clock,
             links: HashMap::new(),
             live,
             counters,
             tally,
-            parts: BTreeMap::new(),
+            parts: parts.into_iter().map(|part| ((part.stage, part.agent, part.attempt), part)).collect(),
             store,
             inputs,
             back,
             host,
             snapshots,
             persisting: 0,
+            recorded_ns: now_ns,
+            stale: false,
+            details: None,
             stages_over: Vec::new(),
             began_ns,
         };
         (actor, watcher)
     }
 
-    /// Drives the run to its end.
-    pub(crate) async fn drive(mut self) -> RunEnd {
-        let first = self.run.begin();
-        self.carry_out(first);
-        let mut shown_ns = 0;
-        while !self.run.is_over() {
-            let wait = Duration::from_nanos(self.run.wake_in_ns());
-            let input = tokio::time::timeout(wait, self.inputs.recv()).await;
-            let now_ns = monotonic_ns();
-            // What the sockets held is read before anybody is judged by time.
-            let mut next = input.ok().flatten();
-            while let Some(input) = next {
-                self.take(input, monotonic_ns());
-                next = self.inputs.try_recv().ok();
-            }
-            let actions = self.run.step(Event::Tick, monotonic_ns());
-            let notable =
-                actions.iter().any(|action| matches!(action, Action::Tell(Told { notable: true, .. })));
-            self.carry_out(actions);
-            if notable || now_ns.saturating_sub(shown_ns) >= SNAPSHOT_NS {
-                shown_ns = now_ns;
-                self.show(now_ns);
-            }
+    /// Drives the run to its end; `None` when another coordinator has taken it over.
+    pub(crate) async fn drive(mut self) -> Option<RunEnd> {
+        if self.go_on().await.is_err() {
+            tracing::warn!(run = %self.plan.run.name, "another coordinator has the run");
+            self.ask_host(HostRequest::Replaced);
+            return None;
         }
         self.collect_late_results().await;
-        self.show(monotonic_ns());
+        self.show(self.clock.now_ns());
         self.ask_host(HostRequest::Over);
-        RunEnd {
+        Some(RunEnd {
             outcome: self.run.outcome(),
             view: self.run.view(),
             story: self.run.story(),
             parts: self.parts.into_values().collect(),
             series: self.live.into_series(),
             plan: self.plan,
+        })
+    }
+
+    async fn go_on(&mut self) -> Result<(), Replaced> {
+        let first = std::mem::take(&mut self.first);
+        self.settle(first).await?;
+        let mut shown_ns = 0;
+        while !self.run.is_over() {
+            let wait = Duration::from_nanos(self.run.wake_in_ns());
+            let input = tokio::time::timeout(wait, self.inputs.recv()).await;
+            // What the sockets held is read before anybody is judged by time.
+            let (mut next, mut actions) = (input.ok().flatten(), Vec::new());
+            // What comes together is settled together: a thousand agents that say the same cost one record.
+            for _ in 0..TOGETHER_MAX {
+                let Some(input) = next else { break };
+                if let Some(event) = self.take(input, self.clock.now_ns()) {
+                    actions.extend(self.run.step(event, self.clock.now_ns()));
+                }
+                next = self.inputs.try_recv().ok();
+            }
+            if let Some(event) = next.and_then(|input| self.take(input, self.clock.now_ns())) {
+                actions.extend(self.run.step(event, self.clock.now_ns()));
+            }
+            let now_ns = self.clock.now_ns();
+            actions.extend(self.run.step(Event::Tick, now_ns));
+            let notable =
+                actions.iter().any(|action| matches!(action, Action::Tell(Told { notable: true, .. })));
+            self.settle(actions).await?;
+            if notable || now_ns.saturating_sub(shown_ns) >= SNAPSHOT_NS {
+                shown_ns = now_ns;
+                self.show(now_ns);
+            }
         }
+        Ok(())
     }
 
     /// Results that are being persisted while the run ends belong to it.
@@ -260,8 +264,9 @@ impl Actor {
         self.snapshots.send_replace(Arc::new(snapshot));
     }
 
-    fn take(&mut self, input: Input, now_ns: u64) {
-        let event = match input {
+    /// Does what is the shell's; answers with what the decider has to hear.
+    pub(crate) fn take(&mut self, input: Input, now_ns: u64) -> Option<Event> {
+        match input {
             Input::Hello { index, attempt, session, seen, hello, outbound } => {
                 self.open_session(index, attempt, session, seen, &hello, outbound);
                 Some(Event::Hello { index, attempt })
@@ -270,19 +275,24 @@ impl Actor {
                 self.read(index, attempt, session, *message, received_ns)
             }
             Input::Closed { index, attempt, session } => {
-                let link = self.links.entry((index, attempt)).or_default();
-                let current = link.session.as_ref().is_some_and(|(id, _)| *id == session);
-                if current {
-                    link.session = None;
-                }
-                current.then_some(Event::SessionClosed { index, attempt })
+                self.link(index, attempt).close(session).then_some(Event::SessionClosed { index, attempt })
             }
-            Input::Interval { index, attempt, seqs, interval } => {
-                let link = self.links.entry((index, attempt)).or_default();
-                if seqs.0 == link.interval_seq + 1 {
+            Input::Interval { index, attempt, epoch, seqs, interval, series } => {
+                let ours = epoch == self.epoch;
+                let link = self.link(index, attempt);
+                if ours && seqs.0 == link.interval_seq + 1 {
                     link.interval_seq = seqs.1;
-                    self.live.add(index, attempt, &interval, now_ns);
-                    self.tally.second((interval.stage, index, attempt), &interval.totals);
+                    let key = (interval.stage, index, attempt);
+                    match series {
+                        Some(series) => {
+                            self.live.restore(index, attempt, &interval, &series, now_ns);
+                            self.tally.restored(key, &interval.totals);
+                        }
+                        None => {
+                            self.live.add(index, attempt, &interval, now_ns);
+                            self.tally.second(key, &interval.totals);
+                        }
+                    }
                 }
                 None
             }
@@ -298,11 +308,12 @@ impl Actor {
                 Some(Event::Ended { index, attempt, reason, clean })
             }
             Input::Stop(stop) => Some(Event::Stop(stop)),
-        };
-        if let Some(event) = event {
-            let actions = self.run.step(event, now_ns);
-            self.carry_out(actions);
         }
+    }
+
+    fn link(&mut self, index: u32, attempt: u32) -> &mut Link {
+        let epoch = self.epoch;
+        self.links.entry((index, attempt)).or_insert_with(|| Link::new(epoch))
     }
 
     fn open_session(
@@ -310,7 +321,7 @@ impl Actor {
         index: u32,
         attempt: u32,
         session: u64,
-        seen: u64,
+        (epoch, seen): (u64, u64),
         hello: &v1::Hello,
         outbound: mpsc::UnboundedSender<v1::FromCoordinator>,
     ) {
@@ -318,21 +329,22 @@ impl Actor {
             agent = index, attempt, version = %hello.version, cores = hello.cores,
             memory_bytes = hello.memory_bytes, "session opened"
         );
-        let link = self.links.entry((index, attempt)).or_default();
-        if std::mem::replace(&mut link.was_open, true) {
-            self.counters.change(|counted| counted.reconnects += 1);
-        }
-        link.outbox.acknowledge(seen);
+        let plan_json = self.plan_json.clone();
+        let link = self.link(index, attempt);
+        let again = std::mem::replace(&mut link.was_open, true);
+        link.acknowledge(epoch, seen);
         let welcome = v1::Welcome {
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             interval_seq: link.interval_seq,
         };
-        link.session = Some((session, outbound));
+        link.open(session, outbound);
         link.send(0, Down::Welcome(welcome));
-        let waiting: Vec<(u64, Directive)> = link.outbox.unacknowledged().cloned().collect();
-        for (seq, directive) in waiting {
-            link.send(seq, directive_to_wire(&directive, &self.plan_json));
+        for (seq, directive) in link.unacknowledged() {
+            link.send(seq, directive_to_wire(&directive, &plan_json));
+        }
+        if again {
+            self.counters.change(|counted| counted.reconnects += 1);
         }
     }
 
@@ -345,13 +357,15 @@ impl Actor {
         received_ns: u64,
     ) -> Option<Event> {
         let link = self.links.get_mut(&(index, attempt))?;
-        if link.session.as_ref().is_none_or(|(id, _)| *id != session) {
+        if !link.is_of(session) {
             return None;
         }
-        link.outbox.acknowledge(message.seen);
+        link.acknowledge(message.epoch, message.seen);
         match message.body? {
             Up::Pong(pong) => {
-                let sample = ClockSample { sent_ns: pong.sent_ns, agent_ns: pong.agent_ns, received_ns };
+                let clock = self.clock;
+                let (sent_ns, received_ns) = (clock.of(pong.sent_ns), clock.of(received_ns));
+                let sample = ClockSample { sent_ns, agent_ns: pong.agent_ns, received_ns };
                 Some(Event::Clock { index, attempt, sample })
             }
             body => {
@@ -360,7 +374,7 @@ impl Actor {
                     if self.run.holds_seat(index, attempt) {
                         link.send(0, Down::Ack(v1::Ack { beat: beat.beat }));
                     }
-                } else if !link.inbox.accept(message.seq) {
+                } else if !link.accept(message.epoch, message.seq) {
                     return None;
                 }
                 let says = body.try_into().ok()?;
@@ -369,7 +383,7 @@ impl Actor {
         }
     }
 
-    fn carry_out(&mut self, actions: Vec<Action>) {
+    pub(crate) fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
                 Action::Spawn { index, attempt } => self.ask_host(HostRequest::Spawn { index, attempt }),
@@ -408,9 +422,9 @@ impl Actor {
     }
 
     fn direct(&mut self, index: u32, attempt: u32, directive: Directive) {
-        let link = self.links.entry((index, attempt)).or_default();
         let wire = directive_to_wire(&directive, &self.plan_json);
-        let seq = link.outbox.push(directive);
+        let link = self.link(index, attempt);
+        let seq = link.push(directive);
         link.send(seq, wire);
     }
 
@@ -419,16 +433,17 @@ impl Actor {
         let stage = stage.map(|stage| stage.name.as_str());
         match told.agent {
             Some((agent, attempt)) => {
-                tracing::info!(stage, agent, attempt, state = told.what, reason = %told.reason, "agent");
+                tracing::info!(stage, agent, attempt, state = &*told.what, reason = %told.reason, "agent");
             }
-            None => tracing::info!(stage, what = told.what, reason = %told.reason, "run"),
+            None => tracing::info!(stage, what = &*told.what, reason = %told.reason, "run"),
         }
         self.ask_host(HostRequest::Told(told));
     }
 
     /// What a lost attempt reported is all that there will be of it, and becomes its result.
-    fn give_up(&mut self, index: u32, attempt: u32, stage: Option<u32>, reason: &str) {
-        for mut part in self.live.lost_parts(index, attempt, stage, reason, &self.run.view(), monotonic_ns())
+    pub(crate) fn give_up(&mut self, index: u32, attempt: u32, stage: Option<u32>, reason: &str) {
+        for mut part in
+            self.live.lost_parts(index, attempt, stage, reason, &self.run.view(), self.clock.now_ns())
         {
             let key = (part.stage, index, attempt);
             if self.parts.contains_key(&key) {
@@ -495,17 +510,3 @@ impl Actor {
         self.parts.insert((part.stage, part.agent, part.attempt), part);
     }
 }
-
-impl Link {
-    fn send(&self, seq: u64, body: Down) {
-        if let Some((_, outbound)) = &self.session {
-            let message =
-                v1::FromCoordinator { seq, seen: self.inbox.seen(), epoch: EPOCH_LOCAL, body: Some(body) };
-            // A session that is gone is noticed by its reader.
-            let _ = outbound.send(message);
-        }
-    }
-}
-
-/// Epoch of a coordinator that has no rivals.
-const EPOCH_LOCAL: u64 = 1;

@@ -209,6 +209,16 @@ impl Tally {
         self.counters.change(|counted| counted.seconds_reported += 1);
     }
 
+    /// What a coordinator before has counted already: nothing more of it counts here.
+    pub(crate) fn counted_before(&mut self, key: Key) {
+        self.counted.insert(key, None);
+    }
+
+    /// What an attempt has reported to a coordinator before: only what comes beyond that counts here.
+    pub(crate) fn restored(&mut self, key: Key, totals: &Totals) {
+        self.counted.entry(key).or_insert_with(|| Some(by_op(totals)));
+    }
+
     /// The result itself is in: what was not reported of it counts now.
     pub(crate) fn result(&mut self, key: Key, totals: &Totals) {
         let known = self.counted.insert(key, None).unwrap_or_else(|| Some(ByOp::new()));

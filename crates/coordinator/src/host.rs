@@ -39,6 +39,8 @@ pub enum HostRequest {
     },
     /// The run is over; nothing follows.
     Over,
+    /// Another coordinator has the run; nothing follows.
+    Replaced,
 }
 
 /// What became of a result that is durable now.
@@ -53,6 +55,9 @@ pub enum Persisted {
 /// The answer of [`ResultStore::persist`], when it is known.
 pub type Persisting = Pin<Box<dyn Future<Output = io::Result<Persisted>> + Send>>;
 
+/// The answer of [`ResultStore::record`], when it is known.
+pub type Recording = Pin<Box<dyn Future<Output = Result<(), RecordError>> + Send>>;
+
 /// Where results go. A result is acknowledged to its agent only when the answer is `Ok`.
 pub trait ResultStore: Send + Sync + 'static {
     /// Persists one agent's result of one stage. Called on the runtime, for as many results at once as there are agents; a
@@ -62,6 +67,31 @@ pub trait ResultStore: Send + Sync + 'static {
     /// # Errors
     /// When it could not be made durable; the agent offers it again.
     fn persist(&self, part: Arc<StagePart>) -> Persisting;
+
+    /// Whether the run itself is written down, so that another coordinator can go on with it.
+    fn keeps_record(&self) -> bool {
+        false
+    }
+
+    /// Writes the run down; what stands there is replaced. One at a time.
+    ///
+    /// # Errors
+    /// When it could not be made durable; it is tried again unless another coordinator has the run.
+    fn record(&self, document: Vec<u8>) -> Recording {
+        let _ = document;
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// Why a run could not be written down.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// Another coordinator has written since: it has the run.
+    #[error("another coordinator has the run")]
+    Replaced,
+    /// Anything else; it may go better next time.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// A run as it stands, a few times a second.

@@ -10,29 +10,38 @@ mod clock;
 pub mod counters;
 pub mod host;
 mod incoming;
+mod link;
 mod live;
 pub mod progress;
+mod record;
+mod registry;
 pub mod report;
 mod server;
 mod sessions;
 
 pub use auth::{Authenticate, Caller, SharedSecrets};
 pub use caps::Caps;
-pub use clock::monotonic_ns;
+pub use clock::{RunClock, monotonic_ns};
 pub use counters::Counters;
-pub use host::{HostRequest, LiveStage, Persisted, Persisting, ResultStore, RunEnd, Snapshot};
+pub use host::{
+    HostRequest, LiveStage, Persisted, Persisting, RecordError, Recording, ResultStore, RunEnd, Snapshot,
+};
+pub use record::ResumeError;
 
-use actor::{Actor, Input, Registry, RunEntry};
+use actor::{Actor, Beginning, Input};
 use lockstep_core::plan::Plan;
+use lockstep_core::results::part::StagePart;
+use lockstep_core::run::Run;
 use lockstep_core::run::agent::LossReason;
 use lockstep_core::run::message::Stop;
 use lockstep_proto::v1::coordination_server::CoordinationServer;
+use registry::{Registry, RunEntry};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tracing::Instrument;
 
 /// How long open streams may take to end at shutdown.
@@ -102,7 +111,9 @@ impl Coordinator {
         Self { registry, observer, stop: Some(stop), server }
     }
 
-    /// Begins a run. `spin`: its agents share this machine, and it has at least as many cores. Requests for the host come out of the receiver, the last of them [`HostRequest::Over`].
+    /// Begins a run. `spin`: its agents share this machine, and it has at least as many cores. `epoch`: of this coordinator;
+    /// agents refuse what bears a lower one than they have seen. Requests for the host come out of the receiver, the last of
+    /// them [`HostRequest::Over`] or [`HostRequest::Replaced`].
     ///
     /// # Errors
     /// When the plan cannot be encoded.
@@ -110,27 +121,54 @@ impl Coordinator {
         &self,
         plan: Arc<Plan>,
         spin: bool,
+        epoch: u64,
         store: Arc<dyn ResultStore>,
-    ) -> Result<(RunHandle, mpsc::UnboundedReceiver<HostRequest>), serde_json::Error> {
+    ) -> Result<(RunHandle, Requests), serde_json::Error> {
+        let clock = RunClock::default();
+        let began_ns = clock.now_ns();
+        let mut run = Run::new(plan, spin, began_ns);
+        let first = run.begin();
+        self.drive(Beginning { run, first, clock, began_ns, epoch, parts: Vec::new(), store })
+    }
+
+    /// Goes on with a run that another coordinator had, from what its store has: the record, and the results. `epoch` is
+    /// higher than that of any before.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn resume(
+        &self,
+        record: &[u8],
+        parts: Vec<StagePart>,
+        epoch: u64,
+        store: Arc<dyn ResultStore>,
+    ) -> Result<(RunHandle, Requests), ResumeError> {
+        let (mut run, clock) = record::read(record)?;
+        let first = run.resume(clock.now_ns());
+        let began_ns = run.began_ns();
+        Ok(self.drive(Beginning { run, first, clock, began_ns, epoch, parts, store })?)
+    }
+
+    fn drive(&self, beginning: Beginning) -> Result<(RunHandle, Requests), serde_json::Error> {
+        let plan = beginning.run.plan();
         let plan_json = serde_json::to_vec(&*plan)?;
         let (inputs, receiver) = mpsc::unbounded_channel();
         let (host, requests) = mpsc::unbounded_channel();
-        let uid = plan.run.uid.clone();
         // Of the highest level, so that it is there whatever the log is filtered by.
-        let span = tracing::error_span!("run", run = %plan.run.name, %uid);
-        let (replicas, counters) = (plan.replicas, Arc::clone(&self.observer.counters));
+        let span = tracing::error_span!("run", run = %plan.run.name, uid = %plan.run.uid);
+        let (clock, counters) = (beginning.clock, Arc::clone(&self.observer.counters));
         let (actor, snapshots) =
-            Actor::new(plan, plan_json, spin, store, counters, receiver, inputs.downgrade(), host);
-        let entry = RunEntry { replicas, inputs: inputs.clone(), snapshots: snapshots.clone() };
-        self.registry.add(uid.clone(), entry);
-        let registry = self.registry.clone();
+            Actor::new(beginning, plan_json, counters, receiver, inputs.downgrade(), host);
+        let entry =
+            RunEntry { replicas: plan.replicas, inputs: inputs.clone(), snapshots: snapshots.clone() };
+        let registered = self.registry.add(plan.run.uid.clone(), entry);
         let drive = async move {
-            let end = actor.drive().await;
-            registry.remove(&uid);
-            end
+            let _registered = registered;
+            actor.drive().await
         };
         let task = tokio::spawn(drive.instrument(span));
-        Ok((RunHandle { inputs, snapshots, task }, requests))
+        let _ends = EndsWithIt(task.abort_handle());
+        Ok((RunHandle { inputs, snapshots, plan, clock, task, _ends }, requests))
     }
 
     /// A view of it for whoever only looks on.
@@ -183,10 +221,38 @@ impl Observer {
 pub struct RunHandle {
     inputs: mpsc::UnboundedSender<Input>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    task: JoinHandle<RunEnd>,
+    plan: Arc<Plan>,
+    clock: RunClock,
+    task: JoinHandle<Option<RunEnd>>,
+    _ends: EndsWithIt,
 }
 
+/// A run whose handle is dropped is let go: nothing more is said or written for it.
+#[derive(Debug)]
+struct EndsWithIt(AbortHandle);
+
+impl Drop for EndsWithIt {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What the coordinator asks of the host of a run.
+pub type Requests = mpsc::UnboundedReceiver<HostRequest>;
+
 impl RunHandle {
+    /// The plan that is run.
+    #[must_use]
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// The clock of the run's instants.
+    #[must_use]
+    pub fn clock(&self) -> RunClock {
+        self.clock
+    }
+
     /// Asks the run to stop; may only harden.
     pub fn stop(&self, stop: Stop) {
         let _ = self.inputs.send(Input::Stop(stop));
@@ -203,12 +269,12 @@ impl RunHandle {
         self.snapshots.clone()
     }
 
-    /// Everything that a report needs, once the run is over.
+    /// Everything that a report needs, once the run is over; `None` when another coordinator has it.
     ///
     /// # Errors
     /// When the run's task was ended from outside, or panicked.
-    pub async fn end(self) -> Result<RunEnd, tokio::task::JoinError> {
-        let Self { inputs, snapshots: _, task } = self;
+    pub async fn end(self) -> Result<Option<RunEnd>, tokio::task::JoinError> {
+        let Self { inputs, snapshots: _, plan: _, clock: _, task, _ends } = self;
         drop(inputs);
         task.await
     }

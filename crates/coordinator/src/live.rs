@@ -57,6 +57,39 @@ impl Live {
         }
     }
 
+    /// What an attempt had reported to another coordinator before: its totals so far, by second. Response times of those
+    /// seconds are not known here.
+    pub(crate) fn restore(
+        &mut self,
+        index: u32,
+        attempt: u32,
+        so_far: &Interval,
+        by_second: &Series,
+        now_ns: u64,
+    ) {
+        let Some(sums) = self.totals.get_mut(so_far.stage as usize) else { return };
+        let reported = self.reported.entry((so_far.stage, index, attempt)).or_default();
+        if reported.settled {
+            return;
+        }
+        sums.0 += so_far.totals.operations();
+        sums.1 += so_far.totals.bytes();
+        sums.2 += so_far.totals.errors();
+        reported.last_second = reported.last_second.max(so_far.second);
+        reported.heard_ns = now_ns;
+        reported.record.totals.merge(&so_far.totals);
+        reported.record.series.merge(by_second);
+    }
+
+    /// A result that was persisted under another coordinator.
+    pub(crate) fn take_settled(&mut self, part: &StagePart) {
+        let Some(sums) = self.totals.get_mut(part.stage as usize) else { return };
+        sums.0 += part.totals.operations();
+        sums.1 += part.totals.bytes();
+        sums.2 += part.totals.errors();
+        self.settle(part);
+    }
+
     /// The result itself is here: what was reported of it before is no longer needed one by one.
     pub(crate) fn settle(&mut self, part: &StagePart) {
         let key = (part.stage, part.agent, part.attempt);

@@ -112,7 +112,7 @@ fn timeline(end: &RunEnd) -> Vec<TimelineEvent> {
             at_ms: since_begin_ms(told.at_ns),
             since_ms: told.since_ns.map(since_begin_ms),
             agent: told.agent.map(|(index, _)| index),
-            what: told.what.to_owned(),
+            what: told.what.clone().into_owned(),
             reason: told.reason.clone(),
         })
         .collect()

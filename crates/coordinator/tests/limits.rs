@@ -94,7 +94,7 @@ async fn served(caps: Caps) -> Served {
     .expect("a run");
     let options = ResolveOptions { replicas: None, uid: UID.to_owned(), local: false };
     let plan = resolve(&run, &options).expect("a plan").plan;
-    let run = coordinator.begin(Arc::new(plan), false, Arc::new(Nowhere)).expect("it begins");
+    let run = coordinator.begin(Arc::new(plan), false, 1, Arc::new(Nowhere)).expect("it begins");
     Served { address, authority, trust, _coordinator: coordinator, _run: run }
 }
 
@@ -156,7 +156,7 @@ async fn session(
 ) -> Result<(mpsc::UnboundedSender<v1::FromAgent>, Streaming<v1::FromCoordinator>), Status> {
     let (outbound, receiver) = mpsc::unbounded_channel();
     let hello = v1::Hello { protocol: PROTOCOL, ..v1::Hello::default() };
-    let _ = outbound.send(v1::FromAgent { seq: 0, seen: 0, body: Some(Up::Hello(hello)) });
+    let _ = outbound.send(v1::FromAgent { seq: 0, seen: 0, epoch: 0, body: Some(Up::Hello(hello)) });
     let request = request(index, "secret", UnboundedReceiverStream::new(receiver));
     let mut inbound = client.control(request).await?.into_inner();
     inbound.message().await?;
@@ -328,7 +328,7 @@ async fn sizes_have_limits_and_the_next_call_gets_through() {
     let (outbound, stream) = session(&mut client, 0).await.expect("a session");
     let text = "x".repeat(9 << 20);
     let beat = v1::Beat { what: text, ..v1::Beat::default() };
-    let _ = outbound.send(v1::FromAgent { seq: 0, seen: 0, body: Some(Up::Beat(beat)) });
+    let _ = outbound.send(v1::FromAgent { seq: 0, seen: 0, epoch: 0, body: Some(Up::Beat(beat)) });
     tokio::time::timeout(LIMIT, ended(stream)).await.expect("the session ends");
     session(&mut client, 0).await.expect("the next one gets through");
 }

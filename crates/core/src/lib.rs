@@ -12,6 +12,7 @@ pub mod link;
 pub mod op;
 pub mod options;
 pub mod pacing;
+pub mod pairs;
 pub mod plan;
 pub mod problem;
 pub mod ranges;

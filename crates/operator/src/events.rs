@@ -53,11 +53,11 @@ impl Note {
 pub fn of_told(run: &RunIdentity, told: &Told) -> Option<Note> {
     let Told { at_ns: _, since_ns: _, agent, what, reason: text, notable } = told;
     // That a stage is over shows on a terminal anyway, but not in Events.
-    if !notable && *what != "StageOver" {
+    if !notable && what != "StageOver" {
         return None;
     }
     let Some((index, attempt)) = *agent else {
-        let (reason, note) = match *what {
+        let (reason, note) = match what.as_ref() {
             "AgentsReady" => (Reason::AgentsReady, format!("{text} joined and are ready")),
             "StageBegins" => (Reason::Started, format!("stage {text}")),
             "StageOver" => (Reason::StageFinished, format!("stage {text} is over")),
@@ -68,8 +68,8 @@ pub fn of_told(run: &RunIdentity, told: &Told) -> Option<Note> {
         };
         return Some(Note::new(reason, note));
     };
-    let text = if *what == "JoinedLate" { format!("joined stage {text} late") } else { text.clone() };
-    let reason = match *what {
+    let text = if what == "JoinedLate" { format!("joined stage {text} late") } else { text.clone() };
+    let reason = match what.as_ref() {
         "Lost" => Reason::AgentLost,
         "Failed" => Reason::AgentFailed,
         "LeftBehind" => Reason::LeftBehind,
@@ -174,7 +174,14 @@ mod tests {
     fn told(agent: Option<(u32, u32)>, what: &'static str, notable: bool) -> Option<Note> {
         of_told(
             &run(),
-            &Told { at_ns: 0, since_ns: None, agent, what, reason: "the reason".to_owned(), notable },
+            &Told {
+                at_ns: 0,
+                since_ns: None,
+                agent,
+                what: what.into(),
+                reason: "the reason".to_owned(),
+                notable,
+            },
         )
     }
 

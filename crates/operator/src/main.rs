@@ -2,13 +2,16 @@
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
 use kube::runtime::events::{Recorder, Reporter};
+use kube::{Api, Config};
 use lockstep_coordinator::Coordinator;
 use lockstep_operator::admin::{self, Admin, Watched};
 use lockstep_operator::client::context::Context;
 use lockstep_operator::client::watch;
+use lockstep_operator::leader::{Leadership, Mandate, fence, identity};
 use lockstep_operator::pods::config::{Installation, Tokens};
 use lockstep_operator::trust::jwks::Jwks;
 use lockstep_operator::trust::keeper::Trust;
@@ -19,9 +22,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-
-/// Epoch of a leader without rivals.
-const EPOCH_ALONE: i64 = 1;
 
 /// Runs BenchmarkRuns of a cluster.
 #[derive(Debug, Parser)]
@@ -50,6 +50,9 @@ enum Command {
         /// Secret of the operator's namespace with its certificate authority; made empty by the chart.
         #[arg(long, default_value = "lockstep-ca")]
         ca_secret: String,
+        /// Lease of the operator's namespace by which replicas agree on who leads.
+        #[arg(long, default_value = "lockstep")]
+        lease: String,
     },
     /// Prints the CustomResourceDefinition.
     Crds,
@@ -62,7 +65,7 @@ fn main() -> Result<()> {
             print!("{}", serde_yaml::to_string(&lockstep_api::crd::json())?);
             Ok(())
         }
-        Command::Run { installation, listen, admin: admin_port, log_format, ca_secret } => {
+        Command::Run { installation, listen, admin: admin_port, log_format, ca_secret, lease } => {
             let admin = Arc::new(Admin::new(admin::log::Filter::install(log_format)));
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             runtime.block_on(async {
@@ -70,7 +73,7 @@ fn main() -> Result<()> {
                 for port in ports.with_context(|| format!("port {admin_port}"))? {
                     tokio::spawn(admin::http::serve(port, Arc::clone(&admin)));
                 }
-                serve(&installation, listen, &ca_secret, &admin).await
+                serve(&installation, listen, &ca_secret, &lease, &admin).await
             })
         }
     }
@@ -80,14 +83,21 @@ async fn serve(
     installation: &std::path::Path,
     listen: SocketAddr,
     ca_secret: &str,
+    lease: &str,
     admin: &Admin,
 ) -> Result<()> {
+    let began = Timestamp::now();
     let text = std::fs::read_to_string(installation)
         .with_context(|| format!("the installation {} cannot be read", installation.display()))?;
     let installation: Installation =
         serde_yaml::from_str(&text).context("the installation is not what the chart makes")?;
-    let client = admin::api::client(Arc::clone(&admin.vitals)).await;
-    let client = client.map_err(|error| anyhow::anyhow!(error)).context("the API server cannot be found")?;
+    let (config, vitals) =
+        (Config::infer().await.context("the API server cannot be found")?, Arc::clone(&admin.vitals));
+    let client = admin::api::client(config.clone(), Arc::clone(&vitals));
+    let client = client.context("the API server cannot be reached")?;
+    let mandate = Mandate::default();
+    let writes = fence::client(config, mandate.clone(), Arc::clone(&vitals));
+    let writes = writes.context("the API server cannot be reached")?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &installation.namespace);
     let (runs, run_changes) = watch::runs(&client, &installation.namespaces);
     let (pods, pod_changes) = watch::pods(&client, &installation.namespaces);
@@ -107,24 +117,31 @@ async fn serve(
     let coordinator = Coordinator::serve(listener, Arc::new(tokens), Some(tls));
     let (runs_seen, pods_seen) = (runs.clone(), pods.clone());
     admin.attach(Watched { runs: runs_seen, pods: pods_seen, coordinator: coordinator.observer() });
-    // There is no other replica yet.
-    admin.vitals.set_leads(true);
     let reporter =
         Reporter { controller: "lockstep.dev/operator".to_owned(), instance: std::env::var("HOSTNAME").ok() };
-    let recorder = Recorder::new(client.clone(), reporter);
-    let (kept, seen) = (Arc::clone(&trust), pods.clone());
-    // Alone, it leads.
-    tokio::spawn(async move { kept.keep(&seen, || true).await });
-    let vitals = Arc::clone(&admin.vitals);
+    let recorder = Recorder::new(writes.clone(), reporter);
+    let (kept, seen, leads) = (Arc::clone(&trust), pods.clone(), mandate.clone());
+    tokio::spawn(async move { kept.keep(&seen, || leads.holds()).await });
+    let leases: Api<Lease> = Api::namespaced(client, &installation.namespace);
+    let holder = identity(&variable("POD_NAME"), &variable("POD_UID"), began);
+    let held = mandate.clone();
+    let contend = move || Leadership::start(leases, lease, &holder, held);
     let context =
-        Context::new(client, installation, runs, pods, coordinator, trust, EPOCH_ALONE, recorder, vitals);
+        Context::new(writes, installation, runs, pods, coordinator, trust, mandate, recorder, vitals);
     tracing::info!(%listen, "serving");
     let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        () = watch::serve(Arc::new(context), run_changes, pod_changes) => anyhow::bail!("a watch ended"),
-        _ = terminated.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
-    tracing::info!("asked to end");
+    let ended = async move {
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        tracing::info!("asked to end");
+    };
+    watch::serve(Arc::new(context), run_changes, pod_changes, contend, ended).await;
     Ok(())
+}
+
+/// What the pod says of itself; a name of the process where it is not one.
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| std::process::id().to_string())
 }

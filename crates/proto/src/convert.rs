@@ -143,6 +143,10 @@ impl From<&Says> for Up {
                 Self::Fault(v1::Fault { stage: *stage, problem: Some(problem.into()), fatal: *fatal })
             }
             Says::Stopped => Self::Stopped(v1::Stopped {}),
+            Says::Standing(standing, said_ns) => Self::Standing(v1::Standing {
+                json: serde_json::to_vec(standing).unwrap_or_default(),
+                said_ns: *said_ns,
+            }),
         }
     }
 }
@@ -176,6 +180,10 @@ impl TryFrom<Up> for Says {
                 fatal: m.fatal,
             },
             Up::Stopped(_) => Self::Stopped,
+            Up::Standing(m) => {
+                let standing = serde_json::from_slice(&m.json);
+                Self::Standing(standing.map_err(|_| ConvertError("a standing"))?, m.said_ns)
+            }
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The control loop: reads, beats, and carries out what the session decides. Does nothing that can block.
 
-use super::dial::{Wire, dial};
+use super::dial::{Greeting, Wire};
+use super::lines::{self, Hail};
 use super::report::{self, ToReport};
 use super::state::{Effect, Session};
 use super::{Ended, Identity};
@@ -11,12 +12,13 @@ use lockstep_core::link::{Inbox, Outbox};
 use lockstep_core::plan::Plan;
 use lockstep_core::results::part::NetworkHealth;
 use lockstep_core::run::message::{Beat, Directive, Says};
+use lockstep_core::run::standing::Standing;
 use lockstep_proto::v1::{self, from_agent::Body as Up, from_coordinator::Body as Down};
-use std::collections::VecDeque;
-use std::rc::Rc;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use std::{cell::Cell, sync::Arc};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -50,11 +52,14 @@ struct Control {
     engine_events: mpsc::UnboundedSender<EngineEvent>,
     engine_inbox: Option<mpsc::UnboundedReceiver<EngineEvent>>,
     reports: mpsc::UnboundedSender<ToReport>,
-    outbound: Option<mpsc::UnboundedSender<v1::FromAgent>>,
+    /// Sessions with replicas that coordinate the run, or did; those of the others wait.
+    outbound: BTreeMap<SocketAddr, mpsc::UnboundedSender<v1::FromAgent>>,
+    /// Whom this agent obeys: the highest epoch that it has seen.
+    leader: Option<SocketAddr>,
+    standing: Standing,
     outbox: Outbox<Says>,
     inbox: Inbox,
-    /// Shared with the dialler, which puts it into every hello.
-    seen: Rc<Cell<u64>>,
+    hail: Hail,
     epoch: u64,
     beat: u64,
     unanswered: VecDeque<(u64, u64)>,
@@ -82,10 +87,12 @@ impl Control {
             engine_events,
             engine_inbox: Some(engine_inbox),
             reports,
-            outbound: None,
+            outbound: BTreeMap::new(),
+            leader: None,
+            standing: Standing::default(),
             outbox: Outbox::default(),
             inbox: Inbox::default(),
-            seen: Rc::default(),
+            hail: Hail::default(),
             epoch: 0,
             beat: 0,
             unanswered: VecDeque::new(),
@@ -105,8 +112,7 @@ impl Control {
         parent_gone: oneshot::Receiver<()>,
     ) -> Ended {
         let (wire, mut wires) = mpsc::unbounded_channel();
-        let seen = self.seen.clone();
-        tokio::task::spawn_local(dial(self.identity.clone(), move || seen.get(), wire));
+        tokio::task::spawn_local(lines::keep(self.identity.clone(), self.hail.clone(), wire));
         let mut engine_inbox = self.engine_inbox.take().unwrap_or_else(|| mpsc::unbounded_channel().1);
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -150,36 +156,73 @@ impl Control {
 
     fn on_wire(&mut self, wire: Wire) {
         match wire {
-            Wire::Up(outbound) => {
-                self.sessions += 1;
-                self.network.reconnects = self.sessions - 1;
-                tracing::info!(session = self.sessions, "connected to the coordinator");
-                for (seq, says) in self.outbox.unacknowledged() {
-                    let body = Some(Up::from(says));
-                    let _ = outbound.send(v1::FromAgent { seq: *seq, seen: self.inbox.seen(), body });
-                }
-                self.outbound = Some(outbound);
-            }
-            Wire::Down(reason) => {
-                if self.outbound.take().is_some() {
+            Wire::Up(at, outbound) => _ = self.outbound.insert(at, outbound),
+            Wire::Down(at, reason) => {
+                let known = at.and_then(|at| self.outbound.remove(&at)).is_some();
+                if known && at == self.leader {
+                    self.leader = None;
                     tracing::warn!(%reason, "disconnected from the coordinator; working on");
                 } else {
-                    tracing::debug!(%reason, "the coordinator cannot be reached");
+                    tracing::debug!(%reason, ?at, "a coordinator cannot be reached");
                 }
             }
-            Wire::Message(message) => self.on_message(*message),
+            Wire::Message(at, message) => self.on_message(at, *message),
         }
     }
 
-    fn on_message(&mut self, message: v1::FromCoordinator) {
+    fn outbound(&self) -> Option<&mpsc::UnboundedSender<v1::FromAgent>> {
+        self.outbound.get(&self.leader?)
+    }
+
+    /// The replica at `at` coordinates the run in `epoch`, which is not lower than any that was seen.
+    fn follow(&mut self, at: SocketAddr, epoch: u64) {
+        let another = epoch > self.epoch;
+        if !another && self.leader == Some(at) {
+            return;
+        }
+        self.sessions += 1;
+        self.network.reconnects = self.sessions - 1;
+        tracing::info!(session = self.sessions, %at, epoch, "connected to the coordinator");
+        self.leader = Some(at);
+        if another {
+            // To another coordinator both ends begin anew: it hears where this agent stands, and nothing of what was said
+            // to the one before.
+            (self.epoch, self.outbox, self.inbox) = (epoch, Outbox::default(), Inbox::default());
+            self.unanswered.clear();
+            let standing = Says::Standing(Box::new(self.standing.clone()), now_ns());
+            self.outbox.push(standing);
+        }
+        let _ = self.reports.send(ToReport::Leader { at, epoch });
+        self.greet();
+        let Some(outbound) = self.outbound() else { return };
+        for (seq, says) in self.outbox.unacknowledged() {
+            let _ = outbound.send(self.numbered(*seq, Up::from(says)));
+        }
+    }
+
+    fn numbered(&self, seq: u64, body: Up) -> v1::FromAgent {
+        v1::FromAgent { seq, seen: self.inbox.seen(), epoch: self.epoch, body: Some(body) }
+    }
+
+    /// What the next hello and the next pong say.
+    fn greet(&self) {
+        self.hail.greeting.set(Greeting { epoch: self.epoch, seen: self.inbox.seen() });
+    }
+
+    fn on_message(&mut self, at: SocketAddr, message: v1::FromCoordinator) {
         let now_ns = now_ns();
-        self.network.gap_max_ns = self.network.gap_max_ns.max(now_ns.saturating_sub(self.heard_ns));
-        self.heard_ns = now_ns;
         // Architecture invariant: directives of an older leader are refused.
         if message.epoch < self.epoch {
             return;
         }
-        self.epoch = message.epoch;
+        if matches!(message.body, Some(Down::Welcome(_))) {
+            self.follow(at, message.epoch);
+        }
+        if message.epoch != self.epoch || self.leader != Some(at) {
+            return;
+        }
+        self.network.gap_max_ns = self.network.gap_max_ns.max(now_ns.saturating_sub(self.heard_ns));
+        self.heard_ns = now_ns;
         self.outbox.acknowledge(message.seen);
         let Some(body) = message.body else { return };
         match &body {
@@ -194,11 +237,12 @@ impl Control {
         if !self.inbox.accept(message.seq) {
             return;
         }
-        self.seen.set(self.inbox.seen());
+        self.greet();
         let effects = match (&body, Directive::try_from(&body)) {
             (Down::Plan(plan), _) => self.session.on_plan(&plan.json),
             (_, Ok(directive)) => {
                 tracing::info!(?directive, "told");
+                self.standing.told(&directive);
                 self.session.on_directive(directive, now_ns)
             }
             (_, Err(error)) => {
@@ -274,10 +318,11 @@ impl Control {
 
     fn say(&mut self, says: Says) {
         tracing::info!(?says, "said");
-        let body = Some(Up::from(&says));
+        self.standing.said(&says);
+        let body = Up::from(&says);
         let seq = self.outbox.push(says);
-        if let Some(outbound) = &self.outbound {
-            let _ = outbound.send(v1::FromAgent { seq, seen: self.inbox.seen(), body });
+        if let Some(outbound) = self.outbound() {
+            let _ = outbound.send(self.numbered(seq, body));
         }
     }
 
@@ -288,7 +333,9 @@ impl Control {
 
     fn send_beat(&mut self, now_ns: u64) {
         const UNANSWERED_MAX: usize = 128;
-        let Some(outbound) = &self.outbound else { return };
+        if self.outbound().is_none() {
+            return;
+        }
         self.beat += 1;
         let progress = self.engine.as_ref().map(|engine| engine.progress.clone());
         let read = progress.map_or_else(Beat::default, |progress| Beat {
@@ -300,7 +347,9 @@ impl Control {
         });
         let Beat { what, done, total, since_ns, pulse } = read;
         let beat = v1::Beat { beat: self.beat, what, done, total, since_ns, pulse };
-        let _ = outbound.send(v1::FromAgent { seq: 0, seen: self.inbox.seen(), body: Some(Up::Beat(beat)) });
+        if let Some(outbound) = self.outbound() {
+            let _ = outbound.send(self.numbered(0, Up::Beat(beat)));
+        }
         self.unanswered.push_back((self.beat, now_ns));
         if self.unanswered.len() > UNANSWERED_MAX {
             self.unanswered.pop_front();

@@ -1,13 +1,15 @@
-//! Connecting and reconnecting the control stream. The agent redials for ever; whether it still should work
-//! meanwhile is decided elsewhere.
+//! One session with one replica of the coordinator: connecting, proving who we are, hello, and what is read then.
+//! Redialling is done in [`super::lines`]; whether the agent still should work meanwhile is decided elsewhere.
 
-use super::{Access, Identity, redial_delay};
+use super::{Access, Identity};
 use crate::clock::now_ns;
-use lockstep_core::rng::Stream;
 use lockstep_proto::v1::coordination_client::CoordinationClient;
 use lockstep_proto::v1::{self, from_agent::Body as Up, from_coordinator::Body as Down};
 use lockstep_proto::{META_ATTEMPT, META_INDEX, META_RUN, PROTOCOL};
+use std::cell::Cell;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -21,23 +23,31 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// What the dialler tells the control loop.
 #[derive(Debug)]
 pub(crate) enum Wire {
-    /// A session is open; hello was sent.
-    Up(mpsc::UnboundedSender<v1::FromAgent>),
-    /// A message was read at this instant.
-    Message(Box<v1::FromCoordinator>),
-    /// The session is over, or could not be opened.
-    Down(String),
+    /// A session is open, and the replica there coordinates the run; hello was sent.
+    Up(SocketAddr, mpsc::UnboundedSender<v1::FromAgent>),
+    /// A message was read.
+    Message(SocketAddr, Box<v1::FromCoordinator>),
+    /// The session is over, or could not be opened; without an address: nobody could be dialled.
+    Down(Option<SocketAddr>, String),
 }
 
-/// An endpoint with the settings that both of an agent's connections use.
-pub(crate) fn endpoint(identity: &Identity) -> Result<Endpoint, DialError> {
-    let coordinator = &identity.coordinator;
+/// What every hello and every pong says of what was read: numbers count within an epoch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Greeting {
+    pub(crate) epoch: u64,
+    pub(crate) seen: u64,
+}
+
+/// An endpoint at `address`, with the settings that both of an agent's connections use.
+pub(crate) fn endpoint(identity: &Identity, address: SocketAddr) -> Result<Endpoint, DialError> {
     let endpoint = match &identity.access {
-        Access::Secret(_) => Endpoint::from_shared(format!("http://{coordinator}"))?,
+        Access::Secret(_) => Endpoint::from_shared(format!("http://{address}"))?,
         Access::Cluster { authorities, .. } => {
             let bundle = read(authorities)?;
-            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(bundle));
-            Endpoint::from_shared(format!("https://{coordinator}"))?.tls_config(tls)?
+            // Replicas share a certificate, which bears the name that all of them have.
+            let name = identity.coordinator.rsplit_once(':').map_or("", |(host, _)| host);
+            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(bundle)).domain_name(name);
+            Endpoint::from_shared(format!("https://{address}"))?.tls_config(tls)?
         }
     };
     Ok(endpoint
@@ -82,36 +92,22 @@ pub(crate) fn sign(identity: &Identity, metadata: &mut MetadataMap) -> Result<()
     Ok(())
 }
 
-/// Dials for ever. `seen`: last numbered message read, asked anew for each hello.
-pub(crate) async fn dial(identity: Identity, seen: impl Fn() -> u64, events: mpsc::UnboundedSender<Wire>) {
-    let mut random = Stream::new(u64::from(std::process::id()), now_ns());
-    let mut failures = 0;
-    loop {
-        let reason = match session(&identity, &seen, &events).await {
-            Ok(()) => {
-                failures = 0;
-                "the stream ended".to_owned()
-            }
-            Err(reason) => reason,
-        };
-        if events.send(Wire::Down(reason)).is_err() {
-            return;
-        }
-        tokio::time::sleep(redial_delay(failures, random.next_u64())).await;
-        failures += 1;
-    }
-}
-
-async fn session(
+/// One session: answers when it is over, or why there was none.
+pub(crate) async fn session(
     identity: &Identity,
-    seen: &impl Fn() -> u64,
+    address: SocketAddr,
+    greeting: &Rc<Cell<Greeting>>,
     events: &mpsc::UnboundedSender<Wire>,
 ) -> Result<(), String> {
-    let channel: Channel = endpoint(identity)
+    let channel: Channel = endpoint(identity, address)
         .map_err(|error| root_cause(&error))?
         .connect()
         .await
         .map_err(|error| root_cause(&error))?;
+    let say = |body| {
+        let Greeting { epoch, seen } = greeting.get();
+        v1::FromAgent { seq: 0, seen, epoch, body: Some(body) }
+    };
     let mut client = CoordinationClient::new(channel).max_decoding_message_size(8 << 20);
     let (outbound, receiver) = mpsc::unbounded_channel();
     let hello = v1::Hello {
@@ -123,7 +119,7 @@ async fn session(
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |since| since.as_millis() as i64),
     };
-    let _ = outbound.send(v1::FromAgent { seq: 0, seen: seen(), body: Some(Up::Hello(hello)) });
+    let _ = outbound.send(say(Up::Hello(hello)));
     let mut request = Request::new(UnboundedReceiverStream::new(receiver));
     sign(identity, request.metadata_mut()).map_err(|error| root_cause(&error))?;
     let mut inbound =
@@ -135,13 +131,17 @@ async fn session(
                 if let Some(Down::Ping(ping)) = &message.body {
                     // Answered here and now: every hop would only widen the bound of the clock estimate.
                     let pong = v1::Pong { sent_ns: ping.sent_ns, agent_ns: now_ns() };
-                    let _ = outbound.send(v1::FromAgent { seq: 0, seen: seen(), body: Some(Up::Pong(pong)) });
+                    let _ = outbound.send(say(Up::Pong(pong)));
                 }
                 if !up && matches!(message.body, Some(Down::Welcome(_))) {
                     up = true;
-                    events.send(Wire::Up(outbound.clone())).map_err(|_| "the agent ends".to_owned())?;
+                    events
+                        .send(Wire::Up(address, outbound.clone()))
+                        .map_err(|_| "the agent ends".to_owned())?;
                 }
-                events.send(Wire::Message(Box::new(message))).map_err(|_| "the agent ends".to_owned())?;
+                events
+                    .send(Wire::Message(address, Box::new(message)))
+                    .map_err(|_| "the agent ends".to_owned())?;
             }
             Ok(None) if up => return Ok(()),
             Ok(None) => return Err("the coordinator closed the stream before it welcomed us".to_owned()),

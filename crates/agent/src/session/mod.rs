@@ -6,6 +6,7 @@
 
 mod control;
 mod dial;
+mod lines;
 mod report;
 pub mod state;
 

@@ -161,7 +161,7 @@ impl Json {
             elapsed_ms: elapsed_ms(told.at_ns, snapshot),
             agent: told.agent.map(|(index, _)| index),
             attempt: told.agent.map(|(_, attempt)| attempt),
-            what: told.what,
+            what: &told.what,
             reason: &told.reason,
             notable: told.notable,
         });

@@ -16,13 +16,13 @@ use lockstep_core::run::message::Told;
 pub fn line(told: &Told, plan: &Plan, snapshot: &Snapshot) -> String {
     let place = place(told, plan, snapshot);
     let Some((index, attempt)) = told.agent else {
-        return format!("{}{}", words(told.what), reason(told));
+        return format!("{}{}", words(&told.what), reason(told));
     };
     let who = match attempt {
         0 => format!("agent {index}"),
         _ => format!("agent {index} (attempt {})", attempt + 1),
     };
-    let rest = match told.what {
+    let rest = match told.what.as_ref() {
         "Lost" | "Failed" | "LeftBehind" => {
             let others = snapshot.view.agents.iter().filter(|agent| agent.index != index);
             let left = others.filter(|agent| picture::takes_part(&agent.state)).count();
@@ -32,13 +32,13 @@ pub fn line(told: &Told, plan: &Plan, snapshot: &Snapshot) -> String {
         "JoinedLate" => String::new(),
         _ => reason(told),
     };
-    format!("{who} {}{place}{rest}", words(told.what))
+    format!("{who} {}{place}{rest}", words(&told.what))
 }
 
 /// Whether an event deserves a line beside the lines of stages, which tell of their beginnings and ends themselves.
 #[must_use]
 pub fn is_worth_a_line(told: &Told) -> bool {
-    told.notable && !matches!(told.what, "AgentsReady" | "StageBegins" | "StageOver")
+    told.notable && !matches!(told.what.as_ref(), "AgentsReady" | "StageBegins" | "StageOver")
 }
 
 /// Why results are not what they would be on a quiet day: each reason once, as soon as it is known.
@@ -119,12 +119,12 @@ mod tests {
         in_stage(&mut now, 2, Step::Working, 0);
         let ended = LossReason::Ended("signal 9".to_owned());
         now.view.agents[1].state = AgentState::Lost(ended.clone());
-        let told = |agent, what, reason: &str| {
+        let told = |agent, what: &'static str, reason: &str| {
             let told = Told {
                 at_ns: 108 * S,
                 since_ns: None,
                 agent,
-                what,
+                what: what.into(),
                 reason: reason.to_owned(),
                 notable: true,
             };

@@ -142,7 +142,7 @@ impl<C: RunControl> Drive<'_, C> {
                 self.display.told(&told, &snapshot);
             }
             // Both are taken in the loop.
-            HostRequest::StageOver { .. } | HostRequest::Over => {}
+            HostRequest::StageOver { .. } | HostRequest::Over | HostRequest::Replaced => {}
         }
     }
 

@@ -123,7 +123,7 @@ impl Prepared {
             results: directory.clone(),
         });
         let (handle, requests) =
-            coordinator.begin(Arc::clone(&plan), spin, store).context("the plan cannot be sent")?;
+            coordinator.begin(Arc::clone(&plan), spin, EPOCH, store).context("the plan cannot be sent")?;
         let scene = Scene { plan: Arc::clone(&plan), results: directory.path().to_owned() };
         let mut display = Display::begin(style, scene, &notes);
         let snapshots = handle.snapshots();
@@ -139,7 +139,7 @@ impl Prepared {
         let ended = drive.run(requests, &mut signals).await;
         let last = Arc::clone(&snapshots.borrow());
         let end = match ended {
-            Ended::Over => Some(handle.end().await.context("the coordinator ended before its run")?),
+            Ended::Over => handle.end().await.context("the coordinator ended before its run")?,
             Ended::Forsaken => None,
             Ended::Broken => {
                 handle.end().await.context("the coordinator ended before its run")?;
@@ -155,6 +155,9 @@ impl Prepared {
             .context("the report was not made")
     }
 }
+
+/// Epoch of the one coordinator that a run on one machine has.
+const EPOCH: u64 = 1;
 
 /// What is left to do when every process has ended.
 struct Finish {

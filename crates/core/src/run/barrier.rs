@@ -5,6 +5,7 @@
 
 use super::agent::Step;
 use super::message::{Action, Directive};
+use super::record::Weight;
 use super::seat::{Seat, nanos};
 use super::{Current, Phase, Run, StageState, Start};
 use crate::plan::{BarrierMode, StageKind};
@@ -40,7 +41,7 @@ impl Run {
         let stage = current.last;
         let plan = &self.plan.stages[stage as usize];
         let (mode, timeout_ns) = (plan.barrier.mode, nanos(plan.barrier.timeout));
-        if mode == BarrierMode::All || plan.kind.execute().is_some() {
+        if mode == BarrierMode::All || plan.kind.execute().is_some() || self.awaits_anyone() {
             return false;
         }
         let Some(pool) = self.pools.get(&stage) else { return false };
@@ -160,6 +161,8 @@ impl Run {
         if !self.move_to(index, super::agent::AgentState::LeftBehind, reason, now_ns) {
             return;
         }
+        self.note_change(Weight::Decisive);
+        self.give_standing_up(index);
         self.haunt(index, None, false, now_ns);
         self.actions.push(Action::GiveUp { index, attempt, stage: unfinished, reason: reason.to_owned() });
         self.degrade(format!("agent {index} was left behind in {}: {reason}", self.stage_name(stage)));

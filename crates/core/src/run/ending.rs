@@ -2,6 +2,7 @@
 
 use super::agent::{AgentState, LossReason, Position};
 use super::message::{Action, Directive, Stop};
+use super::record::Weight;
 use super::{FAULTS_MAX, Phase, Run, StageState};
 use crate::plan::{RunOn, StageKind};
 use crate::problem::{Problem, exit};
@@ -20,6 +21,7 @@ impl Run {
             return;
         }
         self.stop = Some(stop);
+        self.note_change(Weight::Decisive);
         let reason = match stop {
             Stop::Graceful => "stopped on request",
             Stop::Immediate => "stopped on request, without cleanup",
@@ -57,6 +59,7 @@ impl Run {
     pub(super) fn keep_fault(&mut self, problem: Problem) {
         if self.faults.len() < FAULTS_MAX {
             self.faults.push(problem);
+            self.note_change(Weight::Detail);
         } else {
             self.faults_dropped += 1;
         }
@@ -87,6 +90,7 @@ impl Run {
             self.seats[index as usize].aborted_in = self.unfinished_stage(index);
         }
         let then = then.filter(|_| self.stop != Some(Stop::Immediate));
+        self.note_change(Weight::Decisive);
         self.phase = Phase::Aborting { since_ns: now_ns, then };
         self.tell(now_ns, None, "Aborting", reason.to_owned(), true);
         for index in 0..self.plan.replicas {
@@ -168,6 +172,7 @@ impl Run {
             }
         }
         self.phase = Phase::Finishing { since_ns: now_ns };
+        self.note_change(Weight::Decisive);
         // Before they are told to end.
         self.ask_for_marks();
         for index in 0..self.plan.replicas {
@@ -206,6 +211,7 @@ impl Run {
             self.actions.push(Action::Kill { index: ghost.index, attempt: ghost.attempt });
         }
         self.phase = Phase::Over;
+        self.note_change(Weight::Decisive);
         let outcome = format!("{:?}", self.outcome());
         self.tell(now_ns, None, "Over", outcome, false);
         self.actions.push(Action::Over);

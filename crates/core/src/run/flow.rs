@@ -2,6 +2,7 @@
 
 use super::agent::{Position, Step};
 use super::message::{Action, Directive};
+use super::record::Weight;
 use super::{Current, Phase, Run, StageState, Start};
 use crate::plan::RunOn;
 use crate::problem::{Problem, exit};
@@ -32,6 +33,7 @@ impl Run {
             let gone = self.ghosts.iter().all(|ghost| ghost.index != index || ghost.gone_ns <= now_ns);
             if due && gone {
                 self.seats[index as usize].replace(now_ns);
+                self.note_change(Weight::Decisive);
                 let attempt = self.seats[index as usize].attempt;
                 self.actions.push(Action::Spawn { index, attempt });
                 self.tell(
@@ -54,7 +56,8 @@ impl Run {
         let kept = self.keeper.is_some_and(|(index, attempt)| {
             self.seats[index as usize].attempt == attempt && self.seats[index as usize].position().is_some()
         });
-        if kept || matches!(self.phase, Phase::Finishing { .. } | Phase::Over) {
+        // Of agents that were not heard yet under a new coordinator, one may keep it.
+        if kept || self.awaits_anyone() || matches!(self.phase, Phase::Finishing { .. } | Phase::Over) {
             return;
         }
         let able = |passed: bool| {
@@ -64,6 +67,7 @@ impl Run {
         };
         self.keeper = able(true).or_else(|| able(false)).map(|seat| (seat.index, seat.attempt));
         if let Some((index, _)) = self.keeper {
+            self.note_change(Weight::Detail);
             self.send(index, Directive::Keep { space: None });
         }
     }
@@ -112,6 +116,7 @@ impl Run {
             return;
         };
         let first = stage + skipped as u32;
+        self.note_change(Weight::Decisive);
         for facts in &mut self.stages[stage as usize..first as usize] {
             facts.state = StageState::Skipped;
         }

@@ -6,6 +6,7 @@
 
 use super::agent::{AgentState, LossReason, Position};
 use super::message::{Action, Directive};
+use super::record::Weight;
 use super::seat::{Ghost, nanos};
 use super::{Current, Phase, Run, Start};
 use crate::plan::{FailureMode, FailurePlan, RuleAction};
@@ -22,6 +23,8 @@ impl Run {
         if !self.move_to(index, AgentState::Lost(reason.clone()), &reason.to_string(), now_ns) {
             return;
         }
+        self.note_change(Weight::Decisive);
+        self.give_standing_up(index);
         if !dead {
             // One that is heard, or will be, learns that it is out; one that is not ends by itself.
             self.send(index, Directive::Superseded);

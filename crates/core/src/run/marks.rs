@@ -12,12 +12,14 @@
 
 use super::message::{Directive, Mark};
 use super::pool::{Holder, LEASES_IN_HAND};
+use super::record::Weight;
 use super::work::has_puts;
 use super::{Current, Phase, Run, StageState};
 use crate::plan::{Existing, Sharing, StageKind};
+use serde::{Deserialize, Serialize};
 
 /// What is known of one place: the shared one, or an agent's own.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct PlaceFacts {
     /// Whether somebody has looked at it.
     looked: bool,
@@ -29,6 +31,13 @@ pub(super) struct PlaceFacts {
     asked: Option<(Holder, Mark)>,
     /// Who looked at it last: holds its lock.
     kept_by: Option<Holder>,
+}
+
+impl PlaceFacts {
+    /// Forgets what its keeper was asked to write, to ask anew.
+    pub(super) fn forget_asked(&mut self) {
+        self.asked = None;
+    }
 }
 
 impl Run {
@@ -89,6 +98,7 @@ impl Run {
         facts.kept_by = Some(holder);
         if !facts.looked {
             (facts.looked, facts.fresh) = (true, fresh);
+            self.unrecorded = Some(Weight::Decisive);
         }
         facts.found_below = facts.found_below.max(puts_below);
         if let Some(puts) = &mut self.puts {
@@ -100,6 +110,8 @@ impl Run {
     pub(super) fn on_marked(&mut self, mark: Mark) {
         if let Some(puts) = &mut self.puts {
             puts.allow(mark.space, mark.puts_below);
+            // Below this bound somebody may put without a word.
+            self.note_change(Weight::Decisive);
         }
     }
 

@@ -2,10 +2,12 @@
 //! coordinator exchange. `proto/` carries the same on the wire; `lockstep-proto` converts.
 
 use super::agent::LossReason;
+use super::standing::Standing;
 use crate::clock::ClockSample;
 use crate::lease::{Lease, LeaseDone};
 use crate::problem::Problem;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Something that happened. Every event of an agent names its attempt: one of an attempt that is no longer the
 /// seat's is answered with [`Directive::Superseded`] and changes nothing.
@@ -136,6 +138,8 @@ pub enum Says {
     },
     /// After an abort: no I/O is issued any more, and what was measured is persisted.
     Stopped,
+    /// First to each coordinator: where it stands, said at this instant of its monotonic clock, nanoseconds.
+    Standing(Box<Standing>, u64),
 }
 
 /// What the marker of a place says for this run, beside whose and which data set it is.
@@ -311,7 +315,7 @@ pub struct Told {
     /// Index and attempt of the agent, where it is about one.
     pub agent: Option<(u32, u32)>,
     /// What happened, as one closed word: a state, or `Armed`, `Committed`, `StageOver`, ….
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
     /// Why, for people.
     pub reason: String,
     /// Whether it is more than a detail: shown at once on the terminal, an Event on a cluster.

@@ -29,20 +29,26 @@ mod loss;
 mod marks;
 pub mod message;
 pub mod pool;
+pub mod record;
+mod resume;
 mod says;
 pub mod seat;
+pub mod standing;
 mod start;
 #[cfg(test)]
 mod tests;
 pub mod view;
 mod work;
 
+use crate::pairs;
 use crate::plan::Plan;
 use crate::problem::Problem;
 use agent::{AgentState, Position, is_legal};
 use message::{Action, Directive, Event, Stop, Told};
 use pool::Pool;
+use record::Weight;
 use seat::{Ghost, Seat};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -53,9 +59,10 @@ const FAULTS_MAX: usize = 32;
 /// Lines of the run's story that are kept; later ones are only logged.
 const TIMELINE_MAX: usize = 2_000;
 
-/// A run under way.
-#[derive(Debug)]
+/// A run under way. As a document, it is what a coordinator that takes the run over goes on from ([`Run::resume`]).
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Run {
+    #[serde(serialize_with = "record::plan_out", deserialize_with = "record::plan_in")]
     plan: Arc<Plan>,
     /// Agents share the machine with at least as many cores: the last stretch before a start may be spun.
     spin: bool,
@@ -68,6 +75,7 @@ pub struct Run {
     /// Index and attempt of the agent that keeps the lock and the marker of the place.
     keeper: Option<(u32, u32)>,
     /// What is known of each place, by key space.
+    #[serde(with = "pairs")]
     places: BTreeMap<Option<u32>, marks::PlaceFacts>,
     /// Who keeps the places of agents that are gone for good, by their index.
     adopters: BTreeMap<u32, pool::Holder>,
@@ -84,11 +92,14 @@ pub struct Run {
     refused: u64,
     began_ns: u64,
     last_step_ns: u64,
+    #[serde(skip)]
     actions: Vec<Action>,
+    #[serde(skip)]
+    unrecorded: Option<Weight>,
 }
 
 /// What the run as a whole is at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     Gathering,
     Stage(Current),
@@ -104,7 +115,7 @@ enum Phase {
 }
 
 /// The stage under way, or the chain of stages that flow into each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Current {
     first: u32,
     last: u32,
@@ -118,7 +129,7 @@ struct Current {
 }
 
 /// How far the start of a stage is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Start {
     /// Waits until everybody is staged and every clock is known. `measured`: the clocks were measured anew since
     /// everybody was.
@@ -132,7 +143,7 @@ enum Start {
 }
 
 /// What is known of a stage beyond its agents' results.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageFacts {
     /// How far it is.
     pub state: StageState,
@@ -163,7 +174,7 @@ impl StageFacts {
 }
 
 /// How far a stage is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StageState {
     /// Not begun.
     #[default]
@@ -231,6 +242,7 @@ impl Run {
             began_ns: now_ns,
             last_step_ns: now_ns,
             actions,
+            unrecorded: Some(Weight::Decisive),
             plan,
         }
     }
@@ -247,7 +259,7 @@ impl Run {
         }
         let gap_ns = now_ns.saturating_sub(self.last_step_ns);
         if gap_ns > JUMP_NS {
-            self.forgive(gap_ns, now_ns);
+            self.forgive(gap_ns, "the coordinator was stopped", now_ns);
         }
         self.last_step_ns = self.last_step_ns.max(now_ns);
         match event {
@@ -280,8 +292,30 @@ impl Run {
         }
     }
 
+    /// A step was held from `since_ns` until now, since what it decided could not be written down.
+    pub fn excuse(&mut self, since_ns: u64, now_ns: u64) -> Vec<Action> {
+        let gap_ns = now_ns.saturating_sub(since_ns);
+        if gap_ns > JUMP_NS && !self.is_over() {
+            self.forgive(gap_ns, "the run could not be written down, and began nothing new,", now_ns);
+        }
+        self.last_step_ns = self.last_step_ns.max(now_ns);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// The plan that is run.
+    #[must_use]
+    pub fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.plan)
+    }
+
+    /// When the run began, on its clock, nanoseconds.
+    #[must_use]
+    pub fn began_ns(&self) -> u64 {
+        self.began_ns
+    }
+
     /// The coordinator was stopped, or its machine slept: nobody is judged by a silence that was its own.
-    fn forgive(&mut self, gap_ns: u64, now_ns: u64) {
+    fn forgive(&mut self, gap_ns: u64, why: &str, now_ns: u64) {
         for seat in &mut self.seats {
             seat.forgive(gap_ns);
         }
@@ -295,8 +329,8 @@ impl Run {
             Phase::Gathering | Phase::Over => {}
         }
         let seconds = gap_ns as f64 / 1e9;
-        self.degrade(format!("the coordinator was stopped for {seconds:.1} s"));
-        let reason = format!("the coordinator was stopped for {seconds:.1} s");
+        let reason = format!("{why} for {seconds:.1} s");
+        self.degrade(reason.clone());
         self.tell_since(now_ns, Some(now_ns.saturating_sub(gap_ns)), None, "Paused", reason, true);
     }
 
@@ -406,7 +440,7 @@ impl Run {
         reason: String,
         notable: bool,
     ) {
-        let told = Told { at_ns, since_ns, agent, what, reason, notable };
+        let told = Told { at_ns, since_ns, agent, what: what.into(), reason, notable };
         if self.timeline.len() < TIMELINE_MAX {
             self.timeline.push(told.clone());
         }

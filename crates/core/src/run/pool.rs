@@ -3,8 +3,11 @@
 //! Architecture invariant: what is leased, what is free and what is done partition the work. A lease that is
 //! returned is free again, so that loss, resume, rebalancing and stragglers are one mechanism.
 
+use super::standing::FinishedWork;
 use crate::lease::{Lease, LeaseDone, LeaseKind};
+use crate::pairs;
 use crate::ranges::RangeSet;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How long an agent should work on one lease: short enough that little is done again after a loss, long enough
@@ -19,31 +22,41 @@ pub const LEASES_IN_HAND: usize = 2;
 pub type Holder = (u32, u32);
 
 /// What one holder said of the leases that it finished.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finished {
     /// Objects that are done, by key space.
+    #[serde(with = "pairs")]
     pub done: BTreeMap<Option<u32>, RangeSet>,
     /// Objects that it wrote or deleted.
     pub changed: u64,
     /// Objects that already were as they should be.
     pub unchanged: u64,
+    /// Bytes that it wrote.
+    pub bytes: u64,
 }
 
 /// The pool of one stage, or the put ranges of one run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Pool {
     kind: LeaseKind,
+    #[serde(with = "pairs")]
     free: BTreeMap<Option<u32>, RangeSet>,
     open: BTreeMap<u64, (Holder, Lease)>,
+    #[serde(with = "pairs")]
     done: BTreeMap<Option<u32>, RangeSet>,
+    #[serde(with = "pairs")]
     given: BTreeMap<Option<u32>, RangeSet>,
+    #[serde(with = "pairs")]
     finished: BTreeMap<Holder, Finished>,
     next_size: BTreeMap<u32, u64>,
     /// Put ranges are given out only below these bounds, which the places' markers bear.
+    #[serde(with = "pairs")]
     allowed: BTreeMap<Option<u32>, u64>,
     first_size: u64,
     align: u64,
     total: u64,
+    /// Where the first of what may be given out begins.
+    base: u64,
     /// Objects that were written or deleted.
     pub changed: u64,
     /// Objects that already were as they should be.
@@ -61,6 +74,8 @@ impl Pool {
     pub fn new(kind: LeaseKind, free: BTreeMap<Option<u32>, RangeSet>, first_size: u64, align: u64) -> Self {
         // Put ranges of many key spaces are more than a word can count.
         let total = free.values().map(RangeSet::len).fold(0, u64::saturating_add);
+        let firsts = free.values().filter_map(|set| set.ranges().first());
+        let base = firsts.map(|(start, _)| *start).min().unwrap_or(0);
         Self {
             kind,
             free,
@@ -73,6 +88,7 @@ impl Pool {
             first_size: first_size.max(1),
             align: align.max(1),
             total,
+            base,
             changed: 0,
             unchanged: 0,
             bytes: 0,
@@ -232,6 +248,7 @@ impl Pool {
             }
             finished.changed = finished.changed.saturating_add(report.changed);
             finished.unchanged = finished.unchanged.saturating_add(report.unchanged);
+            finished.bytes = finished.bytes.saturating_add(report.bytes);
         }
         if lease.kind == LeaseKind::Put {
             for &(start, end) in rest.ranges() {
@@ -267,12 +284,66 @@ impl Pool {
         for id in ids {
             let Some((_, lease)) = self.open.remove(&id) else { continue };
             if lease.kind != LeaseKind::Put {
-                self.free.entry(lease.space).or_default().insert(lease.start, lease.end);
+                let free = self.free.entry(lease.space).or_default();
+                free.insert(lease.start, lease.end);
+                // Of a lease that was recorded, others may have done a part since.
+                for &(start, end) in self.done.get(&lease.space).map_or(&[][..], RangeSet::ranges) {
+                    free.remove(start, end);
+                }
             }
             back += lease.end - lease.start;
         }
         self.returned += back;
         back
+    }
+
+    /// `holder` tells which leases it holds and what it finished, to a coordinator that has an older record of it. Only
+    /// what is of this pool counts: of `stage`, or put ranges.
+    pub fn retell(&mut self, holder: Holder, stage: Option<u32>, held: &[Lease], finished: &[FinishedWork]) {
+        let kind = self.kind;
+        let is_here = |of: u32, what: LeaseKind| what == kind && stage.is_none_or(|stage| stage == of);
+        let recorded: Vec<u64> =
+            self.open.iter().filter(|(_, (by, _))| *by == holder).map(|(id, _)| *id).collect();
+        for (_, lease) in recorded.iter().filter_map(|id| self.open.remove(id)) {
+            if kind != LeaseKind::Put {
+                self.free.entry(lease.space).or_default().insert(lease.start, lease.end);
+            }
+        }
+        for work in finished.iter().filter(|work| is_here(work.stage, work.kind)) {
+            for &(start, end) in work.done.ranges() {
+                self.claim(work.space, start, end);
+                self.done.entry(work.space).or_default().insert(start, end);
+            }
+            let before = self.finished.entry(holder).or_default();
+            before.done.insert(work.space, work.done.clone());
+            // Told in all, since the stage began.
+            let add =
+                |sum: &mut u64, all: u64, known: u64| *sum = sum.saturating_add(all.saturating_sub(known));
+            add(&mut self.changed, work.changed, before.changed);
+            add(&mut self.unchanged, work.unchanged, before.unchanged);
+            add(&mut self.bytes, work.bytes, before.bytes);
+            before.changed = before.changed.max(work.changed);
+            before.unchanged = before.unchanged.max(work.unchanged);
+            before.bytes = before.bytes.max(work.bytes);
+        }
+        for lease in held.iter().filter(|lease| is_here(lease.stage, lease.kind)) {
+            self.claim(lease.space, lease.start, lease.end);
+            self.open.insert(lease.id, (holder, lease.clone()));
+        }
+    }
+
+    /// This range was given out, whatever the record says. Put ranges are given in ascending order.
+    fn claim(&mut self, space: Option<u32>, start: u64, end: u64) {
+        let first = if self.kind == LeaseKind::Put { 0 } else { start };
+        self.free.entry(space).or_default().remove(first, end);
+        self.given.entry(space).or_default().insert(start, end);
+    }
+
+    /// Somebody who may have put wherever it was allowed is gone without a word: all of that may have been written.
+    pub fn assume_used(&mut self) {
+        for (space, below) in self.allowed.clone() {
+            self.claim(space, self.base.min(below), below);
+        }
     }
 
     /// Nobody will do what is left of `space`: it no longer counts as work.

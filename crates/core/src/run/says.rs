@@ -2,6 +2,7 @@
 
 use super::agent::{AgentState, LossReason, Position, Step};
 use super::message::{Action, Beat, Directive, Says};
+use super::record::Weight;
 use super::{Current, Phase, Run, Start};
 use crate::lease::LeaseDone;
 use crate::problem::Problem;
@@ -21,6 +22,9 @@ impl Run {
         self.hear(index, attempt, now_ns);
         if self.seats[index as usize].state == AgentState::Active(Position::Expected) {
             self.move_to(index, AgentState::Active(Position::Joined), "said hello", now_ns);
+            // Before the first stage everybody is waited for; later, whoever takes a run over must know whom to await.
+            let late = !matches!(self.phase, Phase::Gathering);
+            self.note_change(if late { Weight::Decisive } else { Weight::Detail });
             self.send(index, Directive::Plan);
         }
     }
@@ -30,6 +34,9 @@ impl Run {
     pub(super) fn hear(&mut self, index: u32, attempt: u32, now_ns: u64) -> bool {
         let Some(seat) = self.seat_of(index, attempt) else { return false };
         seat.hear(now_ns);
+        if seat.awaited {
+            return true;
+        }
         if let AgentState::Disconnected { since_ns, was } = seat.state {
             let away_ns = now_ns.saturating_sub(since_ns);
             // Its progress was not seen meanwhile, and so did not stand still either.
@@ -65,6 +72,9 @@ impl Run {
             Says::Fault { stage, problem, fatal } => {
                 self.on_fault((index, attempt), stage, problem, fatal, now_ns);
             }
+            Says::Standing(standing, said_ns) => self.on_standing(index, &standing, said_ns, now_ns),
+            // It stood there before it said where.
+            _ if self.seats[index as usize].awaited => {}
             Says::Stopped => self.on_stopped(index),
             // What crossed an abort, or the end, on its way is nothing to object to.
             _ if self.is_ending() => {}
@@ -116,13 +126,24 @@ impl Run {
 
     fn on_accepted(&mut self, index: u32, now_ns: u64) {
         if self.move_to(index, AgentState::Active(Position::Validated), "accepted its plan", now_ns) {
-            self.step_to(index, 0, Step::Working, "preflight", now_ns);
-            self.choose_keeper();
-            self.send(index, Directive::Release { stage: 0 });
+            self.release_into_preflight(index, now_ns);
         }
     }
 
-    fn on_fault(&mut self, agent: (u32, u32), stage: u32, mut problem: Problem, fatal: bool, now_ns: u64) {
+    pub(super) fn release_into_preflight(&mut self, index: u32, now_ns: u64) {
+        self.step_to(index, 0, Step::Working, "preflight", now_ns);
+        self.choose_keeper();
+        self.send(index, Directive::Release { stage: 0 });
+    }
+
+    pub(super) fn on_fault(
+        &mut self,
+        agent: (u32, u32),
+        stage: u32,
+        mut problem: Problem,
+        fatal: bool,
+        now_ns: u64,
+    ) {
         self.tell(now_ns, Some(agent), "Fault", problem.cause.clone(), true);
         if fatal && !self.is_ending() {
             // What ends a run says where it happened; targets know neither their stage nor their agent.
@@ -188,6 +209,7 @@ impl Run {
             && self.plan.stages[current.first as usize].kind.is_armed(false)
         {
             self.stages[current.first as usize].note_release(index, released_ns);
+            self.note_change(Weight::Detail);
         }
     }
 
@@ -219,6 +241,7 @@ impl Run {
         // One that is not known was taken back meanwhile: its work is, or will be, done again.
         if self.pools.values_mut().chain(self.puts.as_mut()).any(|pool| pool.finish(holder, done)) {
             self.seats[index as usize].progress_ns = now_ns;
+            self.note_change(Weight::Detail);
         }
     }
 

@@ -4,9 +4,10 @@ use super::agent::{AgentState, LossReason, Position, Step};
 use super::message::Beat;
 use crate::clock::ClockEstimate;
 use crate::plan::Barrier;
+use serde::{Deserialize, Serialize};
 
 /// One index of the run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seat {
     /// Index of the agent.
     pub index: u32,
@@ -17,6 +18,7 @@ pub struct Seat {
     /// Since when it is in that state, coordinator's clock, nanoseconds.
     pub since_ns: u64,
     /// Offset of its clock.
+    #[serde(skip)]
     pub clock: ClockEstimate,
     /// Last time that anything of it was read.
     pub heard_ns: u64,
@@ -46,6 +48,10 @@ pub struct Seat {
     pub aborted_in: Option<u32>,
     /// Since when its clock is measured.
     pub clock_since_ns: u64,
+    /// Under a coordinator that took the run over: whether it has still to say where it stands. Nobody knows what it did
+    /// since the record was written, so nothing is concluded about it.
+    pub awaited: bool,
+    #[serde(skip)]
     query: Query,
     next_ping_ns: u64,
 }
@@ -100,6 +106,7 @@ impl Seat {
             in_quorum: false,
             aborted_in: None,
             clock_since_ns: now_ns,
+            awaited: false,
             query: Query::default(),
             next_ping_ns: now_ns,
         }
@@ -109,6 +116,23 @@ impl Seat {
     pub fn replace(&mut self, now_ns: u64) {
         let (retries, attempt, in_quorum) = (self.retries, self.attempt + 1, self.in_quorum);
         *self = Self { retries, attempt, in_quorum, ..Self::new(self.index, now_ns) };
+    }
+
+    /// Under a coordinator that takes the run over: whoever had said hello is awaited, and no clock is known.
+    pub fn resume(&mut self, now_ns: u64) {
+        self.clock.reset();
+        (self.clock_since_ns, self.next_ping_ns) = (now_ns, now_ns);
+        (self.heard_ns, self.progress_ns) = (now_ns, now_ns);
+        match self.state.position() {
+            None => {}
+            Some(Position::Expected) => {
+                (self.state, self.since_ns) = (AgentState::Active(Position::Expected), now_ns);
+            }
+            Some(was) => {
+                self.state = AgentState::Disconnected { since_ns: now_ns, was };
+                (self.since_ns, self.awaited) = (now_ns, true);
+            }
+        }
     }
 
     /// Forgets the stage before: another one begins.
@@ -237,7 +261,7 @@ impl Seat {
 }
 
 /// An attempt that was given up and may still act.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ghost {
     /// Index of the agent.
     pub index: u32,

@@ -5,6 +5,7 @@
 
 use super::agent::{LossReason, Position, Step};
 use super::message::Directive;
+use super::record::Weight;
 use super::seat::{Seat, nanos};
 use super::{Current, Phase, Run, StageState, Start};
 use crate::plan::LateJoin;
@@ -185,12 +186,19 @@ impl Run {
                 self.send(index, Directive::Commit { stage, round });
             }
         }
+        // Two clocks are compared, so both errors count.
+        self.note_start(stage, at_ns, error_ns.saturating_mul(2));
+        let reason = format!("{} starts on {agents} agents", self.stage_name(stage));
+        self.tell(now_ns, None, "Committed", reason, false);
+    }
+
+    /// The chain of stages that begins with `stage` starts at `at_ns`.
+    pub(super) fn note_start(&mut self, stage: u32, at_ns: u64, clock_error_ns: u64) {
+        let agents = self.seats.iter().filter(|seat| seat.in_stage().is_some()).count() as u32;
         let facts = &mut self.stages[stage as usize];
         facts.planned_start_ns = Some(at_ns);
         facts.state = StageState::Working;
-        facts.agents = agents;
-        // Two clocks are compared, so both errors count.
-        facts.clock_error_ns = error_ns.saturating_mul(2);
+        (facts.agents, facts.clock_error_ns) = (agents, clock_error_ns);
         let mut start_ns = at_ns;
         for following in stage..self.chain_end(stage) {
             start_ns += self.window_ns(following).unwrap_or(0);
@@ -198,8 +206,7 @@ impl Run {
             facts.planned_start_ns = Some(start_ns);
             facts.agents = agents;
         }
-        let reason = format!("{} starts on {agents} agents", self.stage_name(stage));
-        self.tell(now_ns, None, "Committed", reason, false);
+        self.note_change(Weight::Detail);
     }
 
     /// Stages that count and begin without an agent of the quorum lack its window.

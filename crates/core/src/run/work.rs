@@ -53,7 +53,8 @@ impl Run {
     pub(super) fn grant_leases(&mut self, current: &Current, now_ns: u64) -> bool {
         // What an agent gives back at the end of its window is not given out again: nobody would use it, and
         // cleanup would look for what puts may have made of it.
-        if self.is_window_over(current, now_ns) {
+        // Nor while somebody holds work that only it knows of.
+        if self.is_window_over(current, now_ns) || self.awaits_anyone() {
             return false;
         }
         let live = self.live();

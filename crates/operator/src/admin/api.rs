@@ -23,18 +23,25 @@ const RESOURCES: [&str; 8] = [
     "validatingadmissionpolicies",
 ];
 
-/// The client that the environment gives, counted.
+/// A client whose requests are counted.
 ///
 /// # Errors
-/// When there is no API server to be found, or its certificates are none.
-pub async fn client(vitals: Arc<Vitals>) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
-    let builder = ClientBuilder::try_from(Config::infer().await?)?;
-    Ok(builder.with_layer(&Counted(vitals)).build())
+/// When the certificates of the configuration are none.
+pub fn client(config: Config, vitals: Arc<Vitals>) -> Result<Client, kube::Error> {
+    Ok(ClientBuilder::try_from(config)?.with_layer(&Counted::new(vitals)).build())
 }
 
 /// Counts what passes.
 #[derive(Clone, Debug)]
-struct Counted(Arc<Vitals>);
+pub struct Counted(Arc<Vitals>);
+
+impl Counted {
+    /// Counts into these.
+    #[must_use]
+    pub fn new(vitals: Arc<Vitals>) -> Self {
+        Self(vitals)
+    }
+}
 
 impl<S> Layer<S> for Counted {
     type Service = Counting<S>;
@@ -46,7 +53,7 @@ impl<S> Layer<S> for Counted {
 
 /// A service whose requests are counted.
 #[derive(Clone, Debug)]
-struct Counting<S> {
+pub struct Counting<S> {
     inner: S,
     vitals: Arc<Vitals>,
 }

@@ -47,7 +47,7 @@ async fn change(
 /// When the API server does not take it, as with every function here.
 pub async fn claim(context: &Context, run: &BenchmarkRun) -> Result<BenchmarkRun, kube::Error> {
     let status = json!({
-        "controller": context.installation.claim(), "epoch": context.epoch,
+        "controller": context.installation.claim(), "epoch": context.epoch(),
         "observedGeneration": run.metadata.generation,
     });
     change(context, run, json!({"status": status}), true).await
@@ -62,7 +62,7 @@ pub async fn next_attempt(
     run: &BenchmarkRun,
     attempt: u32,
 ) -> Result<BenchmarkRun, kube::Error> {
-    let status = json!({"attempt": attempt, "agentAttempts": "", "epoch": context.epoch});
+    let status = json!({"attempt": attempt, "agentAttempts": "", "epoch": context.epoch()});
     change(context, run, json!({"status": status}), true).await
 }
 
@@ -71,7 +71,7 @@ pub async fn next_attempt(
 /// # Errors
 /// See [`claim`].
 pub async fn name(context: &Context, run: &BenchmarkRun, names: &Names) -> Result<BenchmarkRun, kube::Error> {
-    let status = json!({"agentAttempts": names.encode(), "epoch": context.epoch});
+    let status = json!({"agentAttempts": names.encode(), "epoch": context.epoch()});
     change(context, run, json!({"status": status}), true).await
 }
 

@@ -1,6 +1,8 @@
 //! What all desks share.
 
+use super::parts::MayWrite;
 use crate::admin::vitals::Vitals;
+use crate::leader::{self, Mandate};
 use crate::pods::build::RunIdentity;
 use crate::pods::config::Installation;
 use crate::pods::facts::{PodFacts, Seat};
@@ -13,6 +15,7 @@ use kube::runtime::reflector::Store;
 use lockstep_api::BenchmarkRun;
 use lockstep_coordinator::Coordinator;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -30,8 +33,10 @@ pub struct Context {
     pub coordinator: Coordinator,
     /// Whom agents are told to trust.
     pub trust: Arc<Trust>,
-    /// Epoch of this leader.
-    pub epoch: i64,
+    /// Epoch of the term in which this replica leads, or led last.
+    epoch: AtomicI64,
+    /// Whether it may write now.
+    mandate: Mandate,
     /// Writes Events; one for all, since it keeps their series.
     pub recorder: Recorder,
     /// What the admin port shows of us.
@@ -53,13 +58,14 @@ impl Context {
         pods: Store<Pod>,
         coordinator: Coordinator,
         trust: Arc<Trust>,
-        epoch: i64,
+        mandate: Mandate,
         recorder: Recorder,
         vitals: Arc<Vitals>,
     ) -> Self {
         let budget = Mutex::new(Budget::new(0));
         let began = Instant::now();
         let short = Mutex::default();
+        let epoch = AtomicI64::new(0);
         Self {
             client,
             installation,
@@ -68,12 +74,36 @@ impl Context {
             coordinator,
             trust,
             epoch,
+            mandate,
             recorder,
             vitals,
             budget,
             short,
             began,
         }
+    }
+
+    /// Epoch of the term in which this replica leads; carried by every directive and every write of a status.
+    #[must_use]
+    pub fn epoch(&self) -> i64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// A term begins, for which the Lease changed hands so many times: its epoch is greater than any that a run has seen.
+    pub fn begin_term(&self, transitions: i64) {
+        let runs = self.runs.state();
+        let ours = runs.iter().filter(|run| run.spec.managed_by == self.installation.managed_by);
+        let seen = ours.filter_map(|run| Some(run.status.as_ref()?.epoch));
+        let epoch = leader::epoch(transitions, seen.chain([self.epoch()]));
+        self.epoch.store(epoch, Ordering::Release);
+        tracing::info!(epoch, "this replica leads");
+    }
+
+    /// Whether this replica may write now, to be asked before each write.
+    #[must_use]
+    pub fn may_write(&self) -> MayWrite {
+        let mandate = self.mandate.clone();
+        Arc::new(move || mandate.holds())
     }
 
     /// Pods of a run that the watch has shown.

@@ -5,10 +5,12 @@
 
 use super::apply;
 use super::context::Context;
-use super::live::{InMemory, Live, News};
+use super::fenced::StoreError;
+use super::live::{Live, News};
 use super::publish::Publisher;
 use super::rest::{self, Rest};
 use super::results;
+use super::store::{Left, RunStore};
 use crate::events::{of_change, of_told};
 use crate::plan::{
     Action, Conclusion, Decider, Memory, Observed, OtherRun, Rejected, RunFacts, Step, Wait, plan,
@@ -26,11 +28,14 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use kube::runtime::reflector::ObjectRef;
 use lockstep_api::BenchmarkRun;
+use lockstep_api::reasons::Reason;
 use lockstep_api::status::BenchmarkRunStatus;
 use lockstep_coordinator::report::{WallTimes, build};
+use lockstep_core::problem::Problem;
 use lockstep_core::results::Report;
 use lockstep_core::run::message::Told;
 use lockstep_core::run::view::RunView;
+use lockstep_core::thresholds::Outcome;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,6 +69,8 @@ pub struct Desk {
     echo: Option<(String, u32)>,
     /// Whom the agents of the run are told to trust, once that is written.
     trusted: Option<Arc<Trusted>>,
+    /// Of the run that begins here or was taken over; `None` until somebody has looked what an earlier leader left.
+    store: Option<Arc<RunStore>>,
     live: Option<Live>,
     over: Option<Over>,
     concluded: Option<Conclusion>,
@@ -87,6 +94,10 @@ enum RoundError {
     Api(#[from] kube::Error),
     #[error("the coordinator did not take the run")]
     Begin(#[from] serde_json::Error),
+    #[error("what is kept of the run cannot be read or written")]
+    Store(#[from] StoreError),
+    #[error("the run cannot be taken over")]
+    Resume(#[from] lockstep_coordinator::ResumeError),
 }
 
 impl Desk {
@@ -103,6 +114,7 @@ impl Desk {
             made: BTreeMap::new(),
             echo: None,
             trusted: None,
+            store: None,
             live: None,
             over: None,
             concluded: None,
@@ -161,6 +173,7 @@ impl Desk {
                 match news {
                     News::Told(told) => self.tales.push(told),
                     News::Over => self.collect().await,
+                    News::Replaced => (self.live, self.store) = (None, None),
                 }
             },
         }
@@ -189,7 +202,13 @@ impl Desk {
         let pods = self.pods(&facts.identity);
         let troubles = self.troubles(&facts.identity, &pods).await;
         self.rejected.retain(|seat, _| !pods.contains_key(seat));
-        let decider = self.decider(&facts, run);
+        if self.is_left(&facts) {
+            self.take_over_or_say_why(run, &facts).await;
+            if self.echo.is_some() {
+                return Ok(ECHO);
+            }
+        }
+        let decider = self.decider(&facts);
         // Only a run that wants to begin looks at the others, and looking at them looks at all of their pods.
         let wants_to_begin = matches!(decider, Decider::Absent | Decider::Over) && facts.finished.is_none();
         let others = if wants_to_begin { self.others(run) } else { Vec::new() };
@@ -305,16 +324,77 @@ impl Desk {
         }
     }
 
-    fn decider(&self, facts: &RunFacts, run: &BenchmarkRun) -> Decider {
-        if self.over.is_some() {
-            return Decider::Over;
-        }
+    fn decider(&self, facts: &RunFacts) -> Decider {
         match &self.live {
+            _ if self.over.is_some() => Decider::Over,
             Some(live) => live.decider(),
-            // It had begun, and not here.
-            None if facts.finished.is_none() && has_begun(run) => Decider::TakingOver,
+            None if self.is_left(facts) => Decider::TakingOver,
             None => Decider::Absent,
         }
+    }
+
+    /// Whether an earlier leader may have left something of the run: attempts are named before anything is.
+    fn is_left(&self, facts: &RunFacts) -> bool {
+        let claimed = facts.controller.is_some() && facts.finished.is_none() && !facts.names.is_empty();
+        claimed
+            && self.store.is_none()
+            && self.live.is_none()
+            && self.over.is_none()
+            && self.concluded.is_none()
+    }
+
+    /// Takes the run over. What cannot be read now is tried again; what never can be ends the run.
+    async fn take_over_or_say_why(&mut self, run: &BenchmarkRun, facts: &RunFacts) {
+        let problem = match self.take_over(run, facts).await {
+            Ok(()) => return,
+            Err(RoundError::Store(StoreError::Refused(problem))) => *problem,
+            Err(RoundError::Resume(error)) => {
+                let what = format!("run {} cannot be taken over by another operator", facts.identity.name);
+                let cause = std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string);
+                Problem::new(what, cause)
+                    .likely("the operator was updated, or its ConfigMap was changed by hand")
+                    .next("apply the run again, under another name or after deleting this one")
+                    .kept("results of stages that were over stay in the ConfigMaps of the run")
+            }
+            Err(error) => {
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(run = %self.key, %error, source, "taking the run over is tried again");
+                return;
+            }
+        };
+        let reason = Reason::CoordinatorChanged;
+        self.concluded = Some(Conclusion { outcome: Outcome::Failed, reason, problem });
+    }
+
+    /// Takes the run from whoever led before, and goes on with it if it had begun.
+    async fn take_over(&mut self, run: &BenchmarkRun, facts: &RunFacts) -> Result<(), RoundError> {
+        let context = Arc::clone(&self.context);
+        let epoch = run.status.as_ref().map_or(0, |status| status.epoch);
+        if epoch < context.epoch() {
+            // From here on no status of an earlier leader lands.
+            self.await_echo(&apply::claim(&context, run).await?);
+            return Ok(());
+        }
+        let Left { record, parts } = self.take_store(&facts.identity).await?;
+        let (Some(record), Some(store)) = (record, self.store.clone()) else { return Ok(()) };
+        let taken = context.coordinator.resume(&record, parts, context.epoch().unsigned_abs(), store)?;
+        if taken.0.plan().run.attempt != facts.run_attempt {
+            // Of an attempt that was suspended.
+            return Ok(());
+        }
+        let live = Live::new(facts.names.iter(), taken);
+        self.memory.made.extend(live.seats_seen().into_iter().map(|seat| (seat, true)));
+        self.live = Some(live);
+        tracing::info!(run = %self.key, epoch = context.epoch(), "taken over");
+        Ok(())
+    }
+
+    async fn take_store(&mut self, run: &RunIdentity) -> Result<Left, RoundError> {
+        let context = &self.context;
+        let (store, left) =
+            RunStore::take(&context.client, run, context.epoch(), context.may_write()).await?;
+        self.store = Some(store);
+        Ok(left)
     }
 
     fn others(&self, run: &BenchmarkRun) -> Vec<OtherRun> {
@@ -343,11 +423,16 @@ impl Desk {
         match action {
             Action::Claim => self.await_echo(&apply::claim(&context, run).await?),
             Action::NextAttempt { attempt } => {
-                (self.live, self.over) = (None, None);
+                (self.live, self.over, self.store) = (None, None, None);
+                RunStore::delete(&context.client, identity, context.epoch()).await?;
                 self.await_echo(&apply::next_attempt(&context, run, attempt).await?);
             }
             Action::AddFinalizer => self.await_echo(&apply::finalizer(&context, run, true).await?),
-            Action::RemoveFinalizer => self.await_echo(&apply::finalizer(&context, run, false).await?),
+            Action::RemoveFinalizer => {
+                self.store = None;
+                RunStore::delete(&context.client, identity, context.epoch()).await?;
+                self.await_echo(&apply::finalizer(&context, run, false).await?);
+            }
             Action::Name(names) => self.await_echo(&apply::name(&context, run, &names).await?),
             Action::WriteCa => {
                 self.write_trusted(identity).await?;
@@ -361,9 +446,13 @@ impl Desk {
             }
             Action::Begin => {
                 let Some(validated) = validated else { return Ok(()) };
-                let begun =
-                    context.coordinator.begin(Arc::clone(&validated.plan), false, Arc::new(InMemory))?;
-                self.live = Some(Live::new(Arc::clone(&validated.plan), facts.names.iter(), begun));
+                if self.store.is_none() {
+                    self.take_store(identity).await?;
+                }
+                let Some(store) = self.store.clone() else { return Ok(()) };
+                let (plan, epoch) = (Arc::clone(&validated.plan), context.epoch().unsigned_abs());
+                let begun = context.coordinator.begin(plan, false, epoch, store)?;
+                self.live = Some(Live::new(facts.names.iter(), begun));
             }
             Action::Stop(stop) => {
                 if let Some(live) = &mut self.live {
@@ -437,7 +526,8 @@ impl Desk {
         let (clock, plan) = (live.clock, Arc::clone(&live.plan));
         let snapshot = Arc::clone(&live.snapshots.borrow());
         match live.end().await {
-            Ok(end) => {
+            Ok(None) => self.store = None,
+            Ok(Some(end)) => {
                 let times = WallTimes {
                     started: clock.time(snapshot.began_ns).0.to_string(),
                     finished: Timestamp::now().to_string(),
@@ -487,7 +577,7 @@ impl Desk {
         let picture = Picture {
             now: Timestamp::now(),
             generation: run.metadata.generation.unwrap_or_default(),
-            epoch: self.context.epoch,
+            epoch: self.context.epoch(),
             controller: facts.controller.as_ref().map(|_| claim.as_str()),
             run: facts,
             pods,
@@ -524,10 +614,4 @@ impl Desk {
         self.status = Some(status);
         Ok(wrote.again_ms)
     }
-}
-
-/// Whether status says that the run had begun in some coordinator.
-fn has_begun(run: &BenchmarkRun) -> bool {
-    let phase = run.status.as_ref().map_or("", |status| status.phase.as_str());
-    matches!(phase, "Preflight" | "Preparing" | "Running" | "CleaningUp" | "Collecting")
 }

@@ -4,15 +4,12 @@ use crate::plan::Decider;
 use crate::pods::facts::Seat;
 use crate::status::WallClock;
 use jiff::Timestamp;
-use lockstep_coordinator::{
-    HostRequest, Persisted, Persisting, ResultStore, RunHandle, Snapshot, monotonic_ns,
-};
+use lockstep_coordinator::{HostRequest, Requests, RunEnd, RunHandle, Snapshot};
 use lockstep_core::plan::Plan;
-use lockstep_core::results::part::StagePart;
 use lockstep_core::run::agent::LossReason;
 use lockstep_core::run::message::{Stop, Told};
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 /// A run under way.
 pub struct Live {
@@ -23,7 +20,7 @@ pub struct Live {
     /// Wall time of the coordinator's clock.
     pub clock: WallClock,
     handle: RunHandle,
-    requests: mpsc::UnboundedReceiver<HostRequest>,
+    requests: Requests,
     decider: Decider,
 }
 
@@ -34,23 +31,21 @@ pub enum News {
     Told(Told),
     /// The run is over.
     Over,
+    /// Another coordinator has the run.
+    Replaced,
 }
 
 impl Live {
-    /// A run that has just begun, with a pod for each of `seats`. That these shall live is the first that the decider
-    /// says, but it says so in its own time.
+    /// A run that has just begun here, or was taken over, with a pod for each of `seats`. That these shall live is the first
+    /// that the decider says, but it says so in its own time.
     #[must_use]
-    pub fn new(
-        plan: Arc<Plan>,
-        seats: impl Iterator<Item = Seat>,
-        (handle, requests): (RunHandle, mpsc::UnboundedReceiver<HostRequest>),
-    ) -> Self {
+    pub fn new(seats: impl Iterator<Item = Seat>, (handle, requests): (RunHandle, Requests)) -> Self {
         let mut decider = Decider::begun();
         seats.for_each(|(index, attempt)| decider.note(&HostRequest::Spawn { index, attempt }));
         Self {
-            plan,
+            plan: Arc::clone(handle.plan()),
             snapshots: handle.snapshots(),
-            clock: WallClock { wall: Timestamp::now(), at_ns: monotonic_ns() },
+            clock: WallClock { wall: Timestamp::now(), at_ns: handle.clock().now_ns() },
             handle,
             requests,
             decider,
@@ -74,6 +69,7 @@ impl Live {
             HostRequest::Spawn { .. } | HostRequest::Kill { .. } | HostRequest::StageOver { .. } => {}
             HostRequest::Told(told) => news.push(News::Told(told)),
             HostRequest::Over => news.push(News::Over),
+            HostRequest::Replaced => news.push(News::Replaced),
         }
     }
 
@@ -86,12 +82,12 @@ impl Live {
     /// Agents of which a hello was heard.
     #[must_use]
     pub fn has_said_hello(&self, (index, attempt): Seat) -> bool {
-        use lockstep_core::run::agent::{AgentState, Position};
+        use lockstep_core::run::agent::Position;
         let snapshot = self.snapshots.borrow();
         let agent = snapshot.view.agents.get(index as usize);
         agent.is_some_and(|agent| {
             agent.attempt > attempt
-                || (agent.attempt == attempt && agent.state != AgentState::Active(Position::Expected))
+                || (agent.attempt == attempt && agent.state.position() != Some(Position::Expected))
         })
     }
 
@@ -107,21 +103,19 @@ impl Live {
         self.handle.ended(seat.0, seat.1, loss, clean);
     }
 
-    /// Everything that a report needs.
+    /// Attempts that had said hello before this coordinator: a pod of theirs is not made a second time.
+    pub fn seats_seen(&self) -> Vec<Seat> {
+        let snapshot = self.snapshots.borrow();
+        let seen =
+            snapshot.view.agents.iter().filter(|agent| self.has_said_hello((agent.index, agent.attempt)));
+        seen.map(|agent| (agent.index, agent.attempt)).collect()
+    }
+
+    /// Everything that a report needs; `None` when another coordinator has the run.
     ///
     /// # Errors
     /// When the run's task broke.
-    pub async fn end(self) -> Result<lockstep_coordinator::RunEnd, tokio::task::JoinError> {
+    pub async fn end(self) -> Result<Option<RunEnd>, tokio::task::JoinError> {
         self.handle.end().await
-    }
-}
-
-/// Keeps results in memory until the report is written. They do not outlive this process.
-#[derive(Debug)]
-pub struct InMemory;
-
-impl ResultStore for InMemory {
-    fn persist(&self, _: Arc<StagePart>) -> Persisting {
-        Box::pin(std::future::ready(Ok(Persisted::Written)))
     }
 }

@@ -13,6 +13,7 @@
 pub mod apply;
 pub mod context;
 pub mod desk;
+pub mod desks;
 pub mod fenced;
 pub mod follow;
 pub mod live;
@@ -21,4 +22,5 @@ pub mod parts;
 pub mod publish;
 pub mod rest;
 pub mod results;
+pub mod store;
 pub mod watch;

@@ -1,25 +1,23 @@
 //! Watches: what the API server has, kept in stores, and which desk to wake when it changes.
 //!
-//! A desk exists as long as there is something left to do for its run (see [`rest`]). A watch that fails is taken up again
-//! with a back-off, and says so once.
+//! A replica that does not lead has the same stores, and no desks. A watch that fails is taken up
+//! again with a back-off, and says so once.
 
 use super::context::Context;
-use super::desk::Desk;
+use super::desks::Desks;
 use super::follow::{Changes, follow};
-use super::rest::{self, Rest, Sleepers};
+use super::rest;
 use crate::admin::vitals::BEAT_EVERY;
+use crate::leader::{Leadership, Role};
 use futures::StreamExt;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::reflector;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt};
 use lockstep_api::{BenchmarkRun, labels};
-use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
-use tracing::Instrument;
+use tokio::sync::watch;
 
 /// Every run of these namespaces; of all, if there are none.
 #[must_use]
@@ -38,115 +36,111 @@ pub fn pods(client: &Client, namespaces: &[String]) -> (reflector::Store<Pod>, C
     })
 }
 
-/// Wakes desks by what changes, and opens one for each run that has something left to do. Ends when a watch ends, which it
-/// never does.
-pub async fn serve(context: Arc<Context>, mut runs: Changes<BenchmarkRun>, mut pods: Changes<Pod>) {
+/// Keeps the stores current, contends for the lead once they are, and has a desk for each run while it leads. Ends when
+/// `ended` does: then it leads no more, and another may at once. Ends also when a watch ends, which it never does.
+pub async fn serve(
+    context: Arc<Context>,
+    mut runs: Changes<BenchmarkRun>,
+    mut pods: Changes<Pod>,
+    contend: impl FnOnce() -> Leadership,
+    ended: impl Future<Output = ()>,
+) {
+    let mut ended = std::pin::pin!(ended);
+    let (all_runs, all_pods) = (context.runs.clone(), context.pods.clone());
+    // Who leads has to know every run, and every pod that must not be made a second time.
+    let mut current = std::pin::pin!(async move {
+        let _ = all_runs.wait_until_ready().await;
+        let _ = all_pods.wait_until_ready().await;
+    });
+    let (mut contend, mut lead) = (Some(contend), None::<(Leadership, watch::Receiver<Role>)>);
+    let mut desks: Option<Desks> = None;
     let mut beats = tokio::time::interval(BEAT_EVERY);
     let vitals = Arc::clone(&context.vitals);
-    let mut desks = Desks::new(context);
     loop {
         vitals.turned();
         tokio::select! {
-            _ = beats.tick() => desks.beat(),
+            _ = beats.tick() => vitals.set_desks(desks.as_mut().map_or(0, Desks::beat)),
+            () = &mut ended => break,
+            () = &mut current, if contend.is_some() => {
+                lead = contend.take().map(|contend| contend()).map(|leadership| {
+                    let role = leadership.role();
+                    (leadership, role)
+                });
+                desks = in_term(&context, lead.as_mut(), desks).await;
+            }
+            () = changed(lead.as_mut()) => desks = in_term(&context, lead.as_mut(), desks).await,
             change = runs.next() => match change {
-                Some(Ok(Event::Apply(run) | Event::Delete(run))) => desks.wake(&run),
+                Some(Ok(Event::Apply(run) | Event::Delete(run))) => {
+                    if let Some(desks) = &mut desks {
+                        desks.wake(&run);
+                    }
+                }
                 // What is listed is in the store only when the list is complete.
                 Some(Ok(Event::Init | Event::InitApply(_))) => {}
-                Some(Ok(Event::InitDone)) => desks.wake_all(),
+                // What went while nobody watched is seen only now.
+                Some(Ok(Event::InitDone)) => desks.iter_mut().for_each(Desks::look_anew),
                 Some(Err(error)) => tracing::warn!(%error, "the watch of runs is taken up again"),
-                None => return,
+                None => break,
             },
             change = pods.next() => match change {
-                Some(Ok(Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod))) => desks.wake_of(&pod),
+                Some(Ok(Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod))) => {
+                    if let (Some(desks), Some(uid)) = (&desks, pod.labels().get(labels::RUN_UID)) {
+                        desks.wake_by_uid(uid);
+                    }
+                }
                 Some(Ok(Event::Init)) => {}
                 // What went while nobody watched is seen only now.
-                Some(Ok(Event::InitDone)) => desks.wake_open(),
+                Some(Ok(Event::InitDone)) => desks.iter().for_each(Desks::wake_all),
                 Some(Err(error)) => tracing::warn!(%error, "the watch of pods is taken up again"),
-                None => return,
+                None => break,
             },
-            Some(left) = desks.at_work.join_next() => match left {
-                Ok((uid, key)) => desks.left(&uid, &key),
-                Err(error) => tracing::error!(%error, "the desk of a run broke"),
-            },
+            () = cleared(desks.as_mut()) => {}
+        }
+    }
+    if let Some(desks) = desks {
+        desks.close().await;
+    }
+    if let Some((leadership, _)) = lead {
+        leadership.release().await;
+    }
+}
+
+/// The desks that there are by the role that this replica has now.
+async fn in_term(
+    context: &Arc<Context>,
+    lead: Option<&mut (Leadership, watch::Receiver<Role>)>,
+    desks: Option<Desks>,
+) -> Option<Desks> {
+    let role = lead.map(|(_, role)| role.borrow_and_update().clone())?;
+    if let Some(desks) = desks {
+        desks.close().await;
+        tracing::warn!("this replica leads no more");
+    }
+    match role {
+        Role::Leader { transitions } => {
+            context.vitals.set_leads(true);
+            context.begin_term(transitions);
+            Some(Desks::open(Arc::clone(context)))
+        }
+        Role::Standby { .. } => {
+            context.vitals.set_leads(false);
+            None
         }
     }
 }
 
-/// The desks that are open, and the runs that rest.
-struct Desks {
-    context: Arc<Context>,
-    open: HashMap<String, Arc<Notify>>,
-    at_work: JoinSet<(String, ObjectRef<BenchmarkRun>)>,
-    sleepers: Sleepers,
+async fn changed(lead: Option<&mut (Leadership, watch::Receiver<Role>)>) {
+    if let Some((_, role)) = lead
+        && role.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
-impl Desks {
-    fn new(context: Arc<Context>) -> Self {
-        Self { context, open: HashMap::new(), at_work: JoinSet::new(), sleepers: Sleepers::default() }
-    }
-
-    /// Wakes the desk of a run, which is opened if there is none and something is left to do.
-    fn wake(&mut self, run: &BenchmarkRun) {
-        let Some(uid) = run.uid() else { return };
-        if let Some(wake) = self.open.get(&uid) {
-            wake.notify_one();
-            return;
-        }
-        match rest::at(run, Timestamp::now()) {
-            Rest::Works => self.open(uid, run),
-            Rest::Rests(Some(until)) => self.sleepers.add(until, run),
-            Rest::Rests(None) => {}
-        }
-    }
-
-    fn open(&mut self, uid: String, run: &BenchmarkRun) {
-        let wake = Arc::new(Notify::new());
-        let desk = Desk::new(Arc::clone(&self.context), run, Arc::clone(&wake));
-        let (name, namespace) = (run.name_any(), run.namespace().unwrap_or_default());
-        // Of the highest level, so that it is there whatever the log is filtered by.
-        let span = tracing::error_span!("run", run = name, namespace, uid);
-        let (left, key) = (uid.clone(), ObjectRef::from_obj(run));
-        let serve = async move {
-            desk.serve().await;
-            (left, key)
-        };
-        self.at_work.spawn(serve.instrument(span));
-        self.open.insert(uid, wake);
-    }
-
-    /// Wakes every run that the store has.
-    fn wake_all(&mut self) {
-        for run in self.context.runs.state() {
-            self.wake(&run);
-        }
-        // What went while nobody watched is seen only now.
-        self.wake_open();
-    }
-
-    fn wake_open(&self) {
-        self.open.values().for_each(|wake| wake.notify_one());
-    }
-
-    fn wake_of(&self, pod: &Pod) {
-        if let Some(wake) = pod.labels().get(labels::RUN_UID).and_then(|uid| self.open.get(uid)) {
-            wake.notify_one();
-        }
-    }
-
-    /// A desk has closed. What changed since it decided to has woken nobody.
-    fn left(&mut self, uid: &str, key: &ObjectRef<BenchmarkRun>) {
-        self.open.remove(uid);
-        if let Some(run) = self.context.runs.get(key) {
-            self.wake(&run);
-        }
-    }
-
-    fn beat(&mut self) {
-        self.context.vitals.set_desks(self.open.len());
-        for key in self.sleepers.due(Timestamp::now()) {
-            if let Some(run) = self.context.runs.get(&key) {
-                self.wake(&run);
-            }
-        }
+async fn cleared(desks: Option<&mut Desks>) {
+    match desks {
+        Some(desks) => desks.clear_one().await,
+        None => std::future::pending().await,
     }
 }

@@ -61,18 +61,18 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// Contends for the Lease `name`, with the usual [`Terms`], on the current tokio runtime. `identity`: see [`identity`].
+    /// Contends for the Lease `name`, with the usual [`Terms`], on the current tokio runtime. `identity`: see [`identity`];
+    /// `mandate`: shows from now on whether this process may write.
     #[must_use]
-    pub fn start(api: Api<Lease>, name: &str, identity: &str) -> Self {
-        Self::start_with(api, name, identity, Terms::default())
+    pub fn start(api: Api<Lease>, name: &str, identity: &str, mandate: Mandate) -> Self {
+        Self::start_with(api, name, identity, mandate, Terms::default())
     }
 
     /// The same with other terms.
     #[must_use]
-    pub fn start_with(api: Api<Lease>, name: &str, identity: &str, terms: Terms) -> Self {
+    pub fn start_with(api: Api<Lease>, name: &str, identity: &str, mandate: Mandate, terms: Terms) -> Self {
         let elector = Elector::new(identity, terms);
         let (role, watcher) = watch::channel(elector.role());
-        let mandate = Mandate::default();
         let (release, released) = oneshot::channel();
         let election = Election {
             api,

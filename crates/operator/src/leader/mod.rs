@@ -2,6 +2,7 @@
 //!
 //! - [`decide`]: the rules, pure.
 //! - [`election`]: the task that follows them against the API server, and what it tells the rest.
+//! - [`fence`]: a client that writes only with a mandate.
 //! - [`clock`]: whose time counts.
 //!
 //! Why not a crate: those at hand compare wall clocks, or do not write with the resourceVersion that they have judged; and
@@ -14,6 +15,7 @@
 pub mod clock;
 pub mod decide;
 pub mod election;
+pub mod fence;
 
 #[cfg(test)]
 mod tests;

@@ -53,7 +53,7 @@ impl Decider {
                 wishes.insert((index, attempt), Wish::Goes);
             }
             HostRequest::Over => *self = Self::Over,
-            HostRequest::Told(_) | HostRequest::StageOver { .. } => {}
+            HostRequest::Told(_) | HostRequest::StageOver { .. } | HostRequest::Replaced => {}
         }
     }
 

@@ -17,6 +17,10 @@ pub const RETRY_S: i64 = 5;
 
 pub(super) fn plan(observed: &Observed<'_>, planned: &mut Planned) {
     let Decider::Live { wishes, told, .. } = observed.decider else { return };
+    // Written by a leader before, or not at all, or changed by somebody.
+    if !observed.ca_written {
+        planned.step(Action::WriteCa, "a replacement has to know whom to trust");
+    }
     let mut wanted = Vec::new();
     for (&seat, &wish) in wishes {
         let pod = pod_of(observed, seat);

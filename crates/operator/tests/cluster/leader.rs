@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
-use lockstep_operator::leader::{Leadership, Role, Terms};
+use lockstep_operator::leader::{Leadership, Mandate, Role, Terms};
 use lockstep_testcluster::{ControlPlane, LIMIT};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ async fn leases() -> Api<Lease> {
 }
 
 fn contend(leases: &Api<Lease>, me: &str) -> Leadership {
-    Leadership::start_with(leases.clone(), NAME, me, TERMS)
+    Leadership::start_with(leases.clone(), NAME, me, Mandate::default(), TERMS)
 }
 
 async fn until(role: &mut watch::Receiver<Role>, what: &str, is: impl FnMut(&Role) -> bool) -> Role {
@@ -58,7 +58,7 @@ async fn a_lease_that_is_let_go_has_another_leader_within_two_seconds() {
     let (first, usual) = (contend(&leases, "first"), Terms::default());
     assert_eq!(until_leads(&first).await, 1);
     // With the terms of production: this is what they promise.
-    let second = Leadership::start_with(leases.clone(), NAME, "second", usual);
+    let second = Leadership::start_with(leases.clone(), NAME, "second", Mandate::default(), usual);
     until_follows(&second, "first").await;
     assert!(first.may_write() && !second.may_write());
     let mandate = first.mandate();

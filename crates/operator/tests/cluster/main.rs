@@ -12,6 +12,7 @@ mod runs;
 mod scale;
 mod scopes;
 mod stores;
+mod takeover;
 mod trust;
 
 use k8s_openapi::api::core::v1::Pod;

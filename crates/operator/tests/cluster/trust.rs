@@ -13,9 +13,9 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 use lockstep_api::{BenchmarkRun, labels};
-use lockstep_coordinator::Coordinator;
 use lockstep_coordinator::auth::Authenticate;
-use lockstep_operator::client::live::InMemory;
+use lockstep_coordinator::{Coordinator, Persisted, Persisting, ResultStore};
+use lockstep_core::results::StagePart;
 use lockstep_operator::client::watch;
 use lockstep_operator::pods::build::RunIdentity;
 use lockstep_operator::pods::config::Installation;
@@ -44,6 +44,15 @@ use tonic::{Code, Request, Status};
 
 /// Name that the gate's certificate is for.
 const NAME: &str = "gate.test";
+/// Results that nobody asks for.
+struct Nowhere;
+
+impl ResultStore for Nowhere {
+    fn persist(&self, _: Arc<StagePart>) -> Persisting {
+        Box::pin(std::future::ready(Ok(Persisted::Written)))
+    }
+}
+
 /// Length of a token that no connection carries.
 const TOO_LONG: usize = 1 << 20;
 const TERMS: Terms = Terms { authority_s: 3_600, serving_s: 600 };
@@ -129,7 +138,7 @@ impl Gate {
         let auth: Arc<dyn Authenticate> = Arc::<PodTokens>::clone(&tokens);
         let coordinator = Coordinator::serve(listener, auth, Some(trust.server().expect("a server")));
         let (handle, requests) =
-            coordinator.begin(Arc::clone(&run.plan), false, Arc::new(InMemory)).expect("it begins");
+            coordinator.begin(Arc::clone(&run.plan), false, 1, Arc::new(Nowhere)).expect("it begins");
         // It goes on as long as somebody holds it.
         tokio::spawn(async move {
             let _requests = requests;
@@ -156,7 +165,7 @@ impl Gate {
     async fn session(&self, run: &str, token: &str) -> tonic::Streaming<v1::FromCoordinator> {
         let (outbound, receiver) = mpsc::unbounded_channel();
         let hello = v1::Hello { protocol: PROTOCOL, ..v1::Hello::default() };
-        let _ = outbound.send(v1::FromAgent { seq: 0, seen: 0, body: Some(Up::Hello(hello)) });
+        let _ = outbound.send(v1::FromAgent { seq: 0, seen: 0, epoch: 0, body: Some(Up::Hello(hello)) });
         let mut request = Request::new(UnboundedReceiverStream::new(receiver));
         claim(request.metadata_mut(), run, 0, Some(token));
         let answer = CoordinationClient::new(self.channel.clone()).control(request).await;

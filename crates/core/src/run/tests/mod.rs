@@ -7,4 +7,5 @@ mod model;
 mod plans;
 mod starts;
 mod stops;
+mod takeovers;
 mod world;

@@ -77,6 +77,8 @@ pub(super) struct Agent {
     /// Through with its stage, and not yet told of another.
     through: bool,
     pub operations: u64,
+    /// Objects of the data set that it wrote, each time counted.
+    pub written: u64,
     last_ns: u64,
 }
 
@@ -104,6 +106,7 @@ impl Agent {
             drain: false,
             through: false,
             operations: 0,
+            written: 0,
             last_ns: now_ns,
         }
     }
@@ -320,6 +323,7 @@ impl Agent {
             let step = budget.min(lease.end - lease.start - did);
             if step > 0 && lease.kind != LeaseKind::Operations {
                 let from = lease.start + did;
+                self.written += if lease.kind == LeaseKind::Prepare { step } else { 0 };
                 self.touched.push((lease.kind == LeaseKind::Cleanup, lease.space, from, from + step));
             }
             did += step;

@@ -9,6 +9,8 @@ use crate::ranges::RangeSet;
 use crate::rng::Stream;
 use crate::run::agent::{AgentState, LossReason};
 use crate::run::message::{Action, Beat, Directive, Event, Says, Stop};
+use crate::run::record::Weight;
+use crate::run::standing::Standing;
 use crate::run::view::{RunView, Story};
 use crate::run::{Run, StageState};
 use crate::thresholds::Outcome;
@@ -30,6 +32,8 @@ pub(super) enum Fate {
     Pause(u32, u64),
     /// The coordinator is stopped for this long.
     PauseCoordinator(u64),
+    /// The coordinator dies; after this long another one goes on from what was recorded.
+    TakeOver(u64),
     /// A request to stop.
     Stop(Stop),
     /// Its workers hang in this stage, or go on.
@@ -53,6 +57,7 @@ enum Happens {
     Ended(Id, LossReason, bool),
     Killed(Id),
     Heal(Id),
+    Resume,
 }
 
 /// The link and the process of one attempt.
@@ -69,6 +74,9 @@ struct Peer {
     last_beat_ns: u64,
     doomed: Option<LossReason>,
     woken_ns: u64,
+    standing: Standing,
+    /// How its process ended.
+    ended: Option<(LossReason, bool)>,
 }
 
 pub(super) struct World {
@@ -87,6 +95,12 @@ pub(super) struct World {
     pub stage_overs: Vec<u32>,
     pub actions: u64,
     terminal: BTreeMap<Id, AgentState>,
+    /// What was written down of the run, durably.
+    record: Vec<u8>,
+    /// Whether there is no coordinator.
+    headless: bool,
+    /// Decides which details are written down in time.
+    luck: Stream,
 }
 
 impl World {
@@ -109,7 +123,11 @@ impl World {
             stage_overs: Vec::new(),
             actions: 0,
             terminal: BTreeMap::new(),
+            record: Vec::new(),
+            headless: false,
+            luck: Stream::new(seed, 7),
         };
+        world.write_down();
         // Spawned with a delay, so that quirks can be set first.
         world.carry_out(first);
         world.at(S, Happens::Tick);
@@ -269,6 +287,7 @@ impl World {
             Happens::Ended(id, reason, clean) => {
                 self.step(Event::Ended { index: id.0, attempt: id.1, reason, clean });
             }
+            Happens::Resume => self.resume(),
             Happens::Killed(id) => self.die(id, LossReason::Ended("signal 9".into()), false),
             Happens::Heal(id) => self.heal(id),
         }
@@ -310,6 +329,13 @@ impl World {
                 }
             }
             Fate::PauseCoordinator(length_ns) => self.frozen_until_ns = self.now_ns + length_ns,
+            Fate::TakeOver(away_ns) => {
+                if !self.headless {
+                    self.headless = true;
+                    self.peers.values_mut().for_each(|peer| peer.connected = false);
+                    self.at(self.now_ns + away_ns, Happens::Resume);
+                }
+            }
             Fate::Stop(stop) => self.step(Event::Stop(stop)),
             Fate::Hang(index, stage) => {
                 if let Some(peer) = self.peers.get_mut(&self.present(index)) {
@@ -341,6 +367,7 @@ impl World {
             }
         }
         let fresh = peer.agent.outbox.len().saturating_sub(peer.sent);
+        peer.agent.outbox.iter().skip(peer.sent).for_each(|says| peer.standing.said(says));
         peer.sent += fresh;
         let beat_due = now_ns >= peer.last_beat_ns + S && peer.connected;
         if beat_due {
@@ -386,6 +413,7 @@ impl World {
         let clock_ns = now_ns + peer.offset_ns;
         peer.agent.poll(clock_ns);
         if peer.agent.exit.is_none() {
+            peer.standing.told(&directive);
             peer.agent.take(directive, clock_ns);
         }
         self.poll(id);
@@ -405,6 +433,9 @@ impl World {
         let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.alive && !peer.agent.quirks.mute) else {
             return;
         };
+        if self.headless {
+            return;
+        }
         let until_ns = peer.partitioned_until_ns.max(peer.paused_until_ns);
         if until_ns > self.now_ns {
             self.at(until_ns, Happens::Hello(id));
@@ -439,6 +470,7 @@ impl World {
             return;
         }
         peer.alive = false;
+        peer.ended = Some((reason.clone(), clean));
         let told_ns = if cut_off { peer.partitioned_until_ns } else { self.now_ns + 20 * MS };
         self.at(told_ns, Happens::Ended(id, reason, clean));
         if !cut_off && self.peers[&id].connected {
@@ -447,11 +479,50 @@ impl World {
     }
 
     fn step(&mut self, event: Event) {
-        if self.now_ns < self.frozen_until_ns {
+        if self.now_ns < self.frozen_until_ns || self.headless {
             return;
         }
         let actions = self.run.step(event, self.now_ns);
         self.check_states();
+        self.write_down();
+        self.carry_out(actions);
+    }
+
+    /// What is decisive is durable before it is acted on; a detail is only now and then.
+    fn write_down(&mut self) {
+        let weight = self.run.take_unrecorded();
+        if weight == Some(Weight::Decisive) || (weight.is_some() && self.luck.below(8) == 0) {
+            self.record = serde_json::to_vec(&self.run).expect("a document");
+        }
+    }
+
+    /// Another coordinator goes on from what was written down. Agents drop what they had to say to the one before.
+    fn resume(&mut self) {
+        self.headless = false;
+        self.run = serde_json::from_slice(&self.record).expect("a record");
+        self.terminal.retain(|id, _| self.run.seats[id.0 as usize].state.is_terminal());
+        let actions = self.run.resume(self.now_ns);
+        let ids: Vec<Id> = self.peers.keys().copied().collect();
+        for id in ids {
+            let peer = self.peers.get_mut(&id).expect("it was just seen");
+            peer.agent.outbox.iter().skip(peer.sent).for_each(|says| peer.standing.said(says));
+            peer.agent.outbox.clear();
+            peer.inbox.clear();
+            peer.sent = 0;
+            let says = Says::Standing(Box::new(peer.standing.clone()), self.now_ns + peer.offset_ns);
+            peer.agent.outbox.push_back(says);
+            match peer.ended.clone() {
+                Some((reason, clean)) => {
+                    let told_ns = peer.partitioned_until_ns.max(self.now_ns + 20 * MS);
+                    self.at(told_ns, Happens::Ended(id, reason, clean));
+                }
+                None => {
+                    let delay_ns = self.rng.below(4 * S);
+                    self.at(self.now_ns + delay_ns, Happens::Hello(id));
+                }
+            }
+        }
+        self.write_down();
         self.carry_out(actions);
     }
 
@@ -494,6 +565,9 @@ impl World {
     }
 
     fn spawn(&mut self, id: Id) {
+        if self.peers.contains_key(&id) {
+            return;
+        }
         for (other, peer) in self.peers.range((id.0, 0)..id) {
             let clock_ns = self.now_ns + peer.offset_ns;
             let may_act = peer.alive && peer.agent.has_plan && !peer.agent.is_orphan(clock_ns);
@@ -519,6 +593,8 @@ impl World {
             last_beat_ns: 0,
             doomed: None,
             woken_ns: 0,
+            standing: Standing::default(),
+            ended: None,
         };
         self.peers.insert(id, peer);
         let delay_ns = 50 * MS + self.rng.below(500 * MS);
