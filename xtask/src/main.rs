@@ -6,6 +6,7 @@ mod deny;
 mod generated;
 mod pages;
 mod plain;
+mod scale;
 mod soak;
 mod tidy;
 mod values;

@@ -4,6 +4,7 @@
 //! delays a heartbeat's answer.
 
 use crate::clock::RunClock;
+use crate::counters::{Counters, SKEW_BOUNDS_NS, Tally};
 use crate::host::{HostRequest, Persisted, ResultStore, RunEnd, Snapshot};
 use crate::link::Link;
 use crate::live::Live;
@@ -85,6 +86,8 @@ pub(crate) struct Actor {
     pub(crate) clock: RunClock,
     links: HashMap<(u32, u32), Link>,
     live: Live,
+    counters: Arc<Counters>,
+    tally: Tally,
     parts: BTreeMap<(u32, u32, u32), StagePart>,
     pub(crate) store: Arc<dyn ResultStore>,
     pub(crate) inputs: mpsc::UnboundedReceiver<Input>,
@@ -124,6 +127,7 @@ impl Actor {
     pub(crate) fn new(
         beginning: Beginning,
         plan_json: Vec<u8>,
+        counters: Arc<Counters>,
         inputs: mpsc::UnboundedReceiver<Input>,
         back: mpsc::WeakUnboundedSender<Input>,
         host: mpsc::UnboundedSender<HostRequest>,
@@ -135,6 +139,9 @@ impl Actor {
         parts.iter().for_each(|part| live.take_settled(part));
         let snapshot = Snapshot { at_ns: now_ns, began_ns, view: run.view(), live: live.stages(&[], now_ns) };
         let (snapshots, watcher) = watch::channel(Arc::new(snapshot));
+        let kinds = plan.stages.iter().map(|stage| stage.kind.name()).collect();
+        let mut tally = Tally::new(Arc::clone(&counters), kinds);
+        parts.iter().for_each(|part| tally.counted_before((part.stage, part.agent, part.attempt)));
         let actor = Self {
             plan,
             plan_json,
@@ -144,6 +151,8 @@ impl Actor {
             clock,
             links: HashMap::new(),
             live,
+            counters,
+            tally,
             parts: parts.into_iter().map(|part| ((part.stage, part.agent, part.attempt), part)).collect(),
             store,
             inputs,
@@ -273,9 +282,16 @@ impl Actor {
                 let link = self.link(index, attempt);
                 if ours && seqs.0 == link.interval_seq + 1 {
                     link.interval_seq = seqs.1;
+                    let key = (interval.stage, index, attempt);
                     match series {
-                        Some(series) => self.live.restore(index, attempt, &interval, &series, now_ns),
-                        None => self.live.add(index, attempt, &interval, now_ns),
+                        Some(series) => {
+                            self.live.restore(index, attempt, &interval, &series, now_ns);
+                            self.tally.restored(key, &interval.totals);
+                        }
+                        None => {
+                            self.live.add(index, attempt, &interval, now_ns);
+                            self.tally.second(key, &interval.totals);
+                        }
                     }
                 }
                 None
@@ -310,11 +326,12 @@ impl Actor {
         outbound: mpsc::UnboundedSender<v1::FromCoordinator>,
     ) {
         tracing::info!(
-            run = %self.plan.run.name, agent = index, attempt, version = %hello.version, cores = hello.cores,
+            agent = index, attempt, version = %hello.version, cores = hello.cores,
             memory_bytes = hello.memory_bytes, "session opened"
         );
         let plan_json = self.plan_json.clone();
         let link = self.link(index, attempt);
+        let again = std::mem::replace(&mut link.was_open, true);
         link.acknowledge(epoch, seen);
         let welcome = v1::Welcome {
             protocol: PROTOCOL,
@@ -325,6 +342,9 @@ impl Actor {
         link.send(0, Down::Welcome(welcome));
         for (seq, directive) in link.unacknowledged() {
             link.send(seq, directive_to_wire(&directive, &plan_json));
+        }
+        if again {
+            self.counters.change(|counted| counted.reconnects += 1);
         }
     }
 
@@ -379,12 +399,20 @@ impl Actor {
                 }
                 Action::Tell(told) => self.tell(told),
                 Action::StageOver { stage } => {
+                    self.count_skew(stage);
                     self.stages_over.push(stage);
                     self.tell_stages_over();
                 }
                 // Told when everything that belongs to the run is in.
                 Action::Over => {}
             }
+        }
+    }
+
+    fn count_skew(&self, stage: u32) {
+        let facts = self.run.view().stages.get(stage as usize).map(|stage| stage.facts.clone());
+        if let Some(skew_ns) = facts.and_then(|facts| facts.skew_ns) {
+            self.counters.change(|counted| counted.start_skew.observe(skew_ns, &SKEW_BOUNDS_NS));
         }
     }
 
@@ -401,12 +429,13 @@ impl Actor {
     }
 
     fn tell(&self, told: Told) {
-        let run = &self.plan.run.name;
+        let stage = self.run.stage_now().and_then(|stage| self.plan.stages.get(stage as usize));
+        let stage = stage.map(|stage| stage.name.as_str());
         match told.agent {
             Some((agent, attempt)) => {
-                tracing::info!(run = %run, agent, attempt, state = &*told.what, reason = %told.reason, "agent");
+                tracing::info!(stage, agent, attempt, state = &*told.what, reason = %told.reason, "agent");
             }
-            None => tracing::info!(run = %run, what = &*told.what, reason = %told.reason, "run"),
+            None => tracing::info!(stage, what = &*told.what, reason = %told.reason, "run"),
         }
         self.ask_host(HostRequest::Told(told));
     }
@@ -428,7 +457,7 @@ impl Actor {
             self.write(Box::new(part), |part, written| {
                 if let Err(error) = &written {
                     let (agent, attempt) = (part.agent, part.attempt);
-                    tracing::error!(agent, attempt, %error, "a lost agent's result is not durable");
+                    tracing::error!(stage = part.stage, agent, attempt, %error, "a lost agent's result is not durable");
                 }
                 // There is no other copy to come.
                 (!matches!(written, Ok(Persisted::Repeat))).then_some(part)
@@ -477,6 +506,7 @@ impl Actor {
 
     fn keep(&mut self, part: StagePart) {
         self.live.settle(&part);
+        self.tally.result((part.stage, part.agent, part.attempt), &part.totals);
         self.parts.insert((part.stage, part.agent, part.attempt), part);
     }
 }

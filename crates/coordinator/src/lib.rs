@@ -7,6 +7,7 @@ mod actor;
 pub mod auth;
 mod caps;
 mod clock;
+pub mod counters;
 pub mod host;
 mod incoming;
 mod link;
@@ -22,6 +23,7 @@ pub mod waiting;
 pub use auth::{Authenticate, Caller, SharedSecrets};
 pub use caps::Caps;
 pub use clock::{RunClock, monotonic_ns};
+pub use counters::Counters;
 pub use host::{
     HostRequest, LiveStage, Persisted, Persisting, RecordError, Recording, ResultStore, RunEnd, Snapshot,
 };
@@ -36,10 +38,12 @@ use lockstep_core::run::message::Stop;
 use lockstep_proto::v1::coordination_server::CoordinationServer;
 use registry::{Registry, RunEntry};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
+use tracing::Instrument;
 
 /// How long open streams may take to end at shutdown.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
@@ -48,6 +52,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Coordinator {
     registry: Registry,
+    observer: Observer,
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<()>,
 }
@@ -72,9 +77,15 @@ impl Coordinator {
         tls: Option<Arc<rustls::ServerConfig>>,
         caps: Caps,
     ) -> Self {
-        let registry = Registry::default();
-        let service = CoordinationServer::new(server::Service::new(registry.clone(), auth))
-            .max_decoding_message_size(caps::MESSAGE_BYTES_MAX);
+        let (registry, counters) = (Registry::default(), Arc::new(Counters::default()));
+        let serving = Arc::new(AtomicBool::new(true));
+        let observer = Observer {
+            registry: registry.clone(),
+            counters: Arc::clone(&counters),
+            serving: Arc::clone(&serving),
+        };
+        let service = server::Service::new(registry.clone(), auth, counters);
+        let service = CoordinationServer::new(service).max_decoding_message_size(caps::MESSAGE_BYTES_MAX);
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(async move {
             let router = tonic::transport::Server::builder()
@@ -96,8 +107,9 @@ impl Coordinator {
             if let Err(error) = served {
                 tracing::error!(%error, "the coordinator's server ended");
             }
+            serving.store(false, Ordering::Relaxed);
         });
-        Self { registry, stop: Some(stop), server }
+        Self { registry, observer, stop: Some(stop), server }
     }
 
     /// Begins a run. `spin`: its agents share this machine, and it has at least as many cores. `epoch`: of this coordinator;
@@ -143,16 +155,27 @@ impl Coordinator {
         let plan_json = serde_json::to_vec(&*plan)?;
         let (inputs, receiver) = mpsc::unbounded_channel();
         let (host, requests) = mpsc::unbounded_channel();
-        let entry = RunEntry { replicas: plan.replicas, inputs: inputs.clone() };
-        let clock = beginning.clock;
-        let (actor, snapshots) = Actor::new(beginning, plan_json, receiver, inputs.downgrade(), host);
+        // Of the highest level, so that it is there whatever the log is filtered by.
+        let span = tracing::error_span!("run", run = %plan.run.name, uid = %plan.run.uid);
+        let (clock, counters) = (beginning.clock, Arc::clone(&self.observer.counters));
+        let (actor, snapshots) =
+            Actor::new(beginning, plan_json, counters, receiver, inputs.downgrade(), host);
+        let entry =
+            RunEntry { replicas: plan.replicas, inputs: inputs.clone(), snapshots: snapshots.clone() };
         let registered = self.registry.add(plan.run.uid.clone(), entry);
-        let task = tokio::spawn(async move {
+        let drive = async move {
             let _registered = registered;
             actor.drive().await
-        });
+        };
+        let task = tokio::spawn(drive.instrument(span));
         let _ends = EndsWithIt(task.abort_handle());
         Ok((RunHandle { inputs, snapshots, plan, clock, task, _ends }, requests))
+    }
+
+    /// A view of it for whoever only looks on.
+    #[must_use]
+    pub fn observer(&self) -> Observer {
+        self.observer.clone()
     }
 
     /// Stops serving: streams are told, and have a second to end.
@@ -163,6 +186,34 @@ impl Coordinator {
         if tokio::time::timeout(SHUTDOWN_LIMIT, &mut self.server).await.is_err() {
             self.server.abort();
         }
+    }
+}
+
+/// A view of a coordinator, which outlives it.
+#[derive(Clone, Debug)]
+pub struct Observer {
+    registry: Registry,
+    counters: Arc<Counters>,
+    serving: Arc<AtomicBool>,
+}
+
+impl Observer {
+    /// What was counted since it began, over all runs.
+    #[must_use]
+    pub fn counted(&self) -> counters::Counted {
+        self.counters.counted()
+    }
+
+    /// The runs under way, as they stand.
+    #[must_use]
+    pub fn snapshots(&self) -> Vec<Arc<Snapshot>> {
+        self.registry.snapshots()
+    }
+
+    /// Whether its server runs.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Relaxed)
     }
 }
 

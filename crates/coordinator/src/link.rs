@@ -13,6 +13,8 @@ pub(crate) struct Link {
     outbox: Outbox<Directive>,
     inbox: Inbox,
     pub(crate) interval_seq: u64,
+    /// Whether it ever had a session.
+    pub(crate) was_open: bool,
     session: Option<(u64, mpsc::UnboundedSender<v1::FromCoordinator>)>,
 }
 

@@ -2,6 +2,7 @@
 //! replica, and one that does not coordinate their run holds it until it does.
 
 use crate::actor::Input;
+use crate::host::Snapshot;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, watch};
@@ -11,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 pub(crate) struct RunEntry {
     pub(crate) replicas: u32,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
+    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
 }
 
 /// See the module's text.
@@ -29,6 +31,13 @@ impl Default for Registry {
 impl Registry {
     pub(crate) fn find(&self, uid: &str) -> Option<RunEntry> {
         self.runs.lock().ok()?.get(uid).cloned()
+    }
+
+    /// The runs, as they stand.
+    pub(crate) fn snapshots(&self) -> Vec<Arc<Snapshot>> {
+        let runs = self.runs.lock();
+        runs.map(|runs| runs.values().map(|run| Arc::clone(&run.snapshots.borrow())).collect())
+            .unwrap_or_default()
     }
 
     /// The run, as soon as it is coordinated here.

@@ -5,6 +5,7 @@ use crate::actor::Input;
 use crate::auth::{Authenticate, Caller};
 use crate::caps::HELLO_LIMIT;
 use crate::clock::monotonic_ns;
+use crate::counters::Counters;
 use crate::incoming::Peer;
 use crate::registry::{Registry, RunEntry};
 use crate::sessions::{Kind, Sessions};
@@ -28,18 +29,24 @@ type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(crate) struct Service {
     registry: Registry,
     auth: Arc<dyn Authenticate>,
+    counters: Arc<Counters>,
     sessions: Sessions,
     began_ns: u64,
     next_session: AtomicU64,
 }
 
 impl Service {
-    pub(crate) fn new(registry: Registry, auth: Arc<dyn Authenticate>) -> Self {
+    pub(crate) fn new(registry: Registry, auth: Arc<dyn Authenticate>, counters: Arc<Counters>) -> Self {
         let (sessions, next_session) = (Sessions::default(), AtomicU64::new(1));
-        Self { registry, auth, sessions, began_ns: monotonic_ns(), next_session }
+        Self { registry, auth, counters, sessions, began_ns: monotonic_ns(), next_session }
     }
 
     async fn authenticate<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+        let known = self.known(request).await;
+        known.inspect_err(|_| self.counters.change(|counted| counted.calls_refused += 1))
+    }
+
+    async fn known<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
         let caller = self.auth.authenticate(request.metadata()).await?;
         if let Some(peer) = request.extensions().get::<Peer>() {
             peer.prove();
@@ -177,7 +184,9 @@ impl Coordination for Service {
         let inbound = request.into_inner();
         let (outbound, receiver) = mpsc::unbounded_channel::<v1::FromCoordinator>();
         let control = Control { registry: self.registry.clone(), caller, number, inbound, outbound };
+        let open = self.counters.session();
         tokio::spawn(async move {
+            let _open = open;
             tokio::pin!(ended);
             control.serve(ended).await;
         });

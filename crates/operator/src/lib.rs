@@ -11,13 +11,14 @@
 //! - [`status`]: from the decider's view and what was merged to the status, its conditions, its size and its pace.
 //! - [`events`]: from the decider's story to Events.
 //!
-//! The client half is [`client`]; [`trust`] is how the operator and its agents know each other, and [`leader`] which of its
-//! replicas leads.
+//! The client half is [`client`]; [`trust`] is how the operator and its agents know each other, [`leader`] which of its
+//! replicas leads, and [`admin`] lets people and Prometheus look on.
 //!
 //! Nothing in the pure half holds a client, reads a clock or keeps a socket: time is an argument, observations are values, and
 //! every answer can be tested as one. It decides nothing that `core::run` decides: which attempt lives, what a loss costs
 //! and how a run ends come from there.
 
+pub mod admin;
 pub mod client;
 pub mod events;
 pub mod leader;

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::events::{Recorder, Reporter};
-use kube::{Api, Client, Config};
+use kube::{Api, Config};
 use lockstep_coordinator::Coordinator;
+use lockstep_operator::admin::{self, Admin, Watched};
 use lockstep_operator::client::context::Context;
 use lockstep_operator::client::watch;
 use lockstep_operator::leader::{Leadership, Mandate, fence, identity};
@@ -40,6 +41,12 @@ enum Command {
         /// Where agents connect.
         #[arg(long, default_value = "0.0.0.0:7443")]
         listen: SocketAddr,
+        /// Where probes and Prometheus ask.
+        #[arg(long, default_value = "0.0.0.0:8080")]
+        admin: SocketAddr,
+        /// How the log's lines look.
+        #[arg(long, env = "LOCKSTEP_LOG_FORMAT", value_enum, default_value = "text")]
+        log_format: admin::log::Format,
         /// Secret of the operator's namespace with its certificate authority; made empty by the chart.
         #[arg(long, default_value = "lockstep-ca")]
         ca_secret: String,
@@ -53,21 +60,21 @@ enum Command {
 
 fn main() -> Result<()> {
     let Args { command } = Args::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("LOCKSTEP_LOG").unwrap_or_else(|_| "info".into()),
-        )
-        .init();
     match command {
         Command::Crds => {
             print!("{}", serde_yaml::to_string(&lockstep_api::crd::json())?);
             Ok(())
         }
-        Command::Run { installation, listen, ca_secret, lease } => {
+        Command::Run { installation, listen, admin: admin_port, log_format, ca_secret, lease } => {
+            let admin = Arc::new(Admin::new(admin::log::Filter::install(log_format)));
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(serve(&installation, listen, &ca_secret, &lease))
+            runtime.block_on(async {
+                let ports = admin::http::bind(admin_port).await;
+                for port in ports.with_context(|| format!("port {admin_port}"))? {
+                    tokio::spawn(admin::http::serve(port, Arc::clone(&admin)));
+                }
+                serve(&installation, listen, &ca_secret, &lease, &admin).await
+            })
         }
     }
 }
@@ -77,16 +84,20 @@ async fn serve(
     listen: SocketAddr,
     ca_secret: &str,
     lease: &str,
+    admin: &Admin,
 ) -> Result<()> {
     let began = Timestamp::now();
     let text = std::fs::read_to_string(installation)
         .with_context(|| format!("the installation {} cannot be read", installation.display()))?;
     let installation: Installation =
         serde_yaml::from_str(&text).context("the installation is not what the chart makes")?;
-    let config = Config::infer().await.context("the API server cannot be found")?;
-    let client = Client::try_from(config.clone()).context("the API server cannot be reached")?;
+    let (config, vitals) =
+        (Config::infer().await.context("the API server cannot be found")?, Arc::clone(&admin.vitals));
+    let client = admin::api::client(config.clone(), Arc::clone(&vitals));
+    let client = client.context("the API server cannot be reached")?;
     let mandate = Mandate::default();
-    let writes = fence::client(config, mandate.clone()).context("the API server cannot be reached")?;
+    let writes = fence::client(config, mandate.clone(), Arc::clone(&vitals));
+    let writes = writes.context("the API server cannot be reached")?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &installation.namespace);
     let (runs, run_changes) = watch::runs(&client, &installation.namespaces);
     let (pods, pod_changes) = watch::pods(&client, &installation.namespaces);
@@ -104,6 +115,8 @@ async fn serve(
     };
     let tokens = PodTokens::new(voucher, Arc::clone(&trust), runs.clone(), pods.clone());
     let coordinator = Coordinator::serve(listener, Arc::new(tokens), Some(tls));
+    let (runs_seen, pods_seen) = (runs.clone(), pods.clone());
+    admin.attach(Watched { runs: runs_seen, pods: pods_seen, coordinator: coordinator.observer() });
     let reporter =
         Reporter { controller: "lockstep.dev/operator".to_owned(), instance: std::env::var("HOSTNAME").ok() };
     let recorder = Recorder::new(writes.clone(), reporter);
@@ -113,7 +126,8 @@ async fn serve(
     let holder = identity(&variable("POD_NAME"), &variable("POD_UID"), began);
     let held = mandate.clone();
     let contend = move || Leadership::start(leases, lease, &holder, held);
-    let context = Context::new(writes, installation, runs, pods, coordinator, trust, mandate, recorder);
+    let context =
+        Context::new(writes, installation, runs, pods, coordinator, trust, mandate, recorder, vitals);
     tracing::info!(%listen, "serving");
     let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let ended = async move {

@@ -45,7 +45,7 @@ pub fn measure(options: &Options, lockstep: &Lockstep) -> Result<Row> {
     let cores = (last.cpu_s - first.cpu_s) / span_s;
     let none = || "-".to_owned();
     Ok(Row {
-        name: "coordinator",
+        name: "coordinator".to_owned(),
         floor: none(),
         lockstep: format!("{cores:.2} cores, {:.0} MiB with {agents} agents", last.peak_mib),
         ratio: none(),

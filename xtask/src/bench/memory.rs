@@ -39,7 +39,7 @@ pub fn measure(options: &Options, lockstep: &Lockstep) -> Result<Row> {
     let most = seen.iter().copied().fold(0.0, f64::max);
     let none = || "-".to_owned();
     Ok(Row {
-        name: "memory",
+        name: "memory".to_owned(),
         floor: none(),
         lockstep: format!("{:.0} MiB", median(seen)),
         ratio: none(),

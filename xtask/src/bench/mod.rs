@@ -16,6 +16,7 @@ mod lockstep;
 mod machine;
 mod memory;
 mod null;
+mod operator;
 mod place;
 mod prepare;
 mod table;
@@ -26,8 +27,17 @@ use std::process::Command;
 use table::{Row, print};
 
 /// The names that `--only` knows, in the order of the table.
-const NAMES: [&str; 7] =
-    ["null", "read-flat", "read-flat-2", "read-tree", "prepare", "memory", "coordinator"];
+const NAMES: [&str; 9] = [
+    "null",
+    "read-flat",
+    "read-flat-2",
+    "read-tree",
+    "prepare",
+    "memory",
+    "coordinator",
+    "run-overhead",
+    "operator",
+];
 
 /// Says to the release build that it is one.
 const BUILT: &str = "--built";
@@ -98,6 +108,7 @@ pub fn run(arguments: &[&str]) -> Result<()> {
     if options.wants("coordinator") {
         rows.push(coordinator::measure(&options, &lockstep)?);
     }
+    operator::measure(&options, &mut rows)?;
     print(&rows, &machine::describe(before));
     Ok(())
 }

@@ -58,8 +58,8 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 /// One line of the table; cells are text, because rows measure different things.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// As `--only` knows it.
-    pub name: &'static str,
+    /// As `--only` knows it, or one of several figures under such a name.
+    pub name: String,
     /// Median of the floor's turns.
     pub floor: String,
     /// Median of Lockstep's turns.
@@ -81,7 +81,7 @@ impl Row {
             format!("{} /s/core", thousands(median(pairs.iter().map(|pair| turn(pair).per_core()))))
         };
         Self {
-            name,
+            name: name.to_owned(),
             floor: rate(&|pair| pair.floor),
             lockstep: rate(&|pair| pair.lockstep),
             ratio: spread(pairs.iter().map(Pair::ratio)),
@@ -115,7 +115,7 @@ pub fn print(rows: &[Row], machine: &str) {
     let cells = |row: &Row| {
         let met = if row.met { "yes" } else { "no" };
         let Row { name, floor, lockstep, ratio, wall, goal, met: _ } = row.clone();
-        [name.to_owned(), floor, lockstep, ratio, wall, goal, met.to_owned()]
+        [name, floor, lockstep, ratio, wall, goal, met.to_owned()]
     };
     let lines: Vec<[String; 7]> = std::iter::once(head).chain(rows.iter().map(cells)).collect();
     let widths: [usize; 7] =

@@ -166,3 +166,13 @@ pub fn losses(machine: &Machine) -> Found {
     ensure!(seconds.len() as u64 >= length.as_secs(), "{text}; {} seconds in the series", seconds.len());
     Ok(text)
 }
+
+/// The operator at scale; see crates/operator/benches/scale.
+pub fn scale(what: &str) -> Found {
+    let figures = crate::scale::run(&[what], false, false)?;
+    let text = |figure: &crate::scale::Figure| format!("{}: {}", figure.name, figure.figure);
+    let all: Vec<String> = figures.iter().map(text).collect();
+    let missed: Vec<String> = figures.iter().filter(|figure| !figure.met).map(text).collect();
+    ensure!(missed.is_empty(), "{}, which misses its goal", missed.join("; "));
+    Ok(all.join("; "))
+}

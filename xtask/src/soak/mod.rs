@@ -2,8 +2,7 @@
 //! lose an agent again and again, two hundred agents at once.
 //!
 //! Tests in CI shorten these spans; here they are what users get. Every check has a limit, starts real processes
-//! through the test kit, and leaves nothing behind. The start of many agents goes first and alone, because it
-//! measures time on a machine's few cores; the others mostly wait, and do so side by side.
+//! through the test kit, and leaves nothing behind. What measures time on a machine's few cores goes first and alone; the others mostly wait, and do so side by side.
 //!
 //! | check | what must hold |
 //! |---|---|
@@ -11,6 +10,8 @@
 //! | `disconnect-20s`, `disconnect-40s` | an agent that is cut off for so long comes back as if nothing had been |
 //! | `orphan-grace` | an agent that is cut off for good ends by itself, with exit code 70, after the local default of 60 s |
 //! | `outage-30s`, `outage-3m`, `outage-10m` | the API server is gone for so long, etcd compacted: the run goes on, status is current at once |
+//! | `hundred-runs` | the operator brings 100 runs at once with 2 agents each through, none Disconnected, in few writes |
+//! | `crowded` | among 10,000 finished runs and 20,000 foreign pods it idles, writes nothing, and serves |
 //! | `operator-idle` | the operator without runs writes nothing but its Lease for a minute |
 //! | `losses` | with an agent killed every minute, each is replaced, and the run ends in order |
 
@@ -40,7 +41,11 @@ struct Machine {
     minutes: u64,
 }
 
-const ALONE: [Check; 1] = [Check { name: "start-skew", run: checks::start_skew }];
+const ALONE: [Check; 3] = [
+    Check { name: "start-skew", run: checks::start_skew },
+    Check { name: "hundred-runs", run: |_| checks::scale("hundred") },
+    Check { name: "crowded", run: |_| checks::scale("crowded") },
+];
 const TOGETHER: [Check; 8] = [
     Check { name: "disconnect-20s", run: |machine| checks::disconnect(machine, Duration::from_secs(20)) },
     Check { name: "disconnect-40s", run: |machine| checks::disconnect(machine, Duration::from_secs(40)) },

@@ -158,6 +158,24 @@ impl Histogram {
         )
     }
 
+    /// How many values lie within each of these ascending bounds and not within the one before, nanoseconds; the last entry,
+    /// one more than there are bounds, holds the rest. A value counts as the upper end of its bucket, which is within
+    /// 0.1 % of it.
+    #[must_use]
+    pub fn counts_within(&self, bounds_ns: &[u64]) -> Vec<u64> {
+        let mut counts = vec![0; bounds_ns.len() + 1];
+        let mut at = 0;
+        for (index, count) in self.iter() {
+            let (lowest, width) = bounds_of(index);
+            while bounds_ns.get(at).is_some_and(|bound| *bound < lowest + (width - 1)) {
+                at += 1;
+            }
+            counts[at] += count;
+        }
+        counts[bounds_ns.len()] += self.above_range;
+        counts
+    }
+
     /// Bytes on the heap, for budgets.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
@@ -336,6 +354,14 @@ mod tests {
         assert_eq!((histogram.count(), histogram.above_range()), (4, 2));
         assert_eq!(histogram.value_at_quantile(0.75), Some(u64::MAX));
         assert_eq!(histogram.to_hdr().len(), 2);
+    }
+
+    #[test]
+    fn coarse_buckets_hold_every_value_once() {
+        let histogram = histogram_of(&[200, 900, 1_500, 2_000_000, HIGHEST_NS + 1]);
+        assert_eq!(histogram.counts_within(&[1_000, 1_000_000, 10_000_000]), [2, 1, 1, 1]);
+        assert_eq!(histogram.counts_within(&[]), [5]);
+        assert_eq!(Histogram::new().counts_within(&[1_000]), [0, 0]);
     }
 
     #[test]

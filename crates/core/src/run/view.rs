@@ -82,7 +82,9 @@ impl Run {
         }
     }
 
-    fn stage_now(&self) -> Option<u32> {
+    /// The stage under way; `None` before the first and after the last.
+    #[must_use]
+    pub fn stage_now(&self) -> Option<u32> {
         match &self.phase {
             Phase::Gathering => Some(0),
             Phase::Stage(current) => Some(self.stage_by_time(current, self.last_step_ns)),

@@ -1,4 +1,4 @@
-//! Carries out the planner's steps against the API server, one at a time.
+//! Carries out the planner's steps against the API server: one at a time, but for pods.
 //!
 //! Each write carries what was seen: a resourceVersion, or a uid. So nothing lands on an object that has changed, or on
 //! another one of the same name.
@@ -8,8 +8,10 @@ use crate::plan::observed::Holder;
 use crate::plan::{CaMap, Names, Rejected};
 use crate::pods::build::{PodManifest, RunIdentity};
 use crate::pods::config_maps;
+use crate::pods::facts::Seat;
 use crate::pods::rejected::{ApiRefusal, Rejection, judge};
 use crate::trust::rotation::Trusted;
+use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -136,11 +138,23 @@ fn owns(run: &RunIdentity, map: &ConfigMap) -> bool {
     owners.iter().any(|owner| owner.uid == run.uid) || (owners.is_empty() && of_run)
 }
 
-/// Creates the pod of an attempt.
-///
-/// # Errors
-/// Why the API server did not take it, judged.
-pub async fn create_pod(context: &Context, run: &RunIdentity, pod: &PodManifest) -> Result<Pod, Rejected> {
+/// Pods of one run that are being created at once: enough that the answers of a thousand take seconds, and few enough that
+/// one run leaves the API server's fair share to the others.
+pub const CREATIONS_AT_ONCE: usize = 16;
+
+/// Creates pods, at most [`CREATIONS_AT_ONCE`] at a time; answers in the order in which the API server does.
+pub fn create_pods<'a>(
+    context: &'a Context,
+    run: &'a RunIdentity,
+    pods: Vec<(Seat, PodManifest)>,
+) -> impl Stream<Item = (Seat, Result<Pod, Rejected>)> + 'a {
+    futures::stream::iter(pods)
+        .map(move |(seat, pod)| async move { (seat, create_pod(context, run, &pod).await) })
+        .buffer_unordered(CREATIONS_AT_ONCE)
+}
+
+/// Creates the pod of an attempt, or says why the API server did not take it, judged.
+async fn create_pod(context: &Context, run: &RunIdentity, pod: &PodManifest) -> Result<Pod, Rejected> {
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &run.namespace);
     // As JSON: fields that our types do not know yet go through; those that the API server does not know are refused by
     // name, instead of being dropped.

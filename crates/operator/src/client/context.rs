@@ -1,6 +1,7 @@
 //! What all desks share.
 
 use super::parts::MayWrite;
+use crate::admin::vitals::Vitals;
 use crate::leader::{self, Mandate};
 use crate::pods::build::RunIdentity;
 use crate::pods::config::Installation;
@@ -40,6 +41,8 @@ pub struct Context {
     mandate: Mandate,
     /// Writes Events; one for all, since it keeps their series.
     pub recorder: Recorder,
+    /// What the admin port shows of us.
+    pub vitals: Arc<Vitals>,
     budget: Mutex<Budget>,
     /// Uids of runs that hold pods and lack room for their quorum.
     short: Mutex<BTreeSet<String>>,
@@ -64,6 +67,7 @@ impl Context {
         trust: Arc<Trust>,
         mandate: Mandate,
         recorder: Recorder,
+        vitals: Arc<Vitals>,
     ) -> Self {
         let budget = Mutex::new(Budget::new(0));
         let began = Instant::now();
@@ -79,6 +83,7 @@ impl Context {
             epoch,
             mandate,
             recorder,
+            vitals,
             budget,
             short,
             gone,

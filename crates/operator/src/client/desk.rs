@@ -8,6 +8,7 @@ use super::context::Context;
 use super::fenced::StoreError;
 use super::live::{Live, News};
 use super::publish::Publisher;
+use super::rest::{self, Rest};
 use super::results;
 use super::store::{Left, RunStore};
 use crate::events::{of_change, of_told};
@@ -21,6 +22,7 @@ use crate::pods::trouble::{self, PodEvent, Trouble};
 use crate::status::{self, Picture, Published, Stand};
 use crate::trust::rotation::Trusted;
 use crate::validate::{Validated, validate};
+use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as core, Pod};
 use kube::ResourceExt;
@@ -37,7 +39,7 @@ use lockstep_core::run::view::RunView;
 use lockstep_core::thresholds::Outcome;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// How often a run under way is looked at though nothing woke us: its progress has to be written.
@@ -127,10 +129,16 @@ impl Desk {
         }
     }
 
-    /// Works until the run is gone.
+    /// Works until the run is gone, or nothing is left to do for it.
     pub async fn serve(mut self) {
         while let Some(run) = self.run() {
-            let again = match self.round(&run).await {
+            if self.rests(&run) {
+                return;
+            }
+            let began = Instant::now();
+            let done = self.round(&run).await;
+            self.context.vitals.round(began.elapsed(), done.is_err());
+            let again = match done {
                 Ok(again) => again,
                 Err(error) => {
                     let source = std::error::Error::source(&error).map(ToString::to_string);
@@ -142,6 +150,13 @@ impl Desk {
         }
         self.context.forget_gone(&self.uid);
         tracing::info!(run = %self.key, "the run is gone");
+    }
+
+    /// Whether nothing is left to do, and nothing is on its way.
+    fn rests(&self, run: &BenchmarkRun) -> bool {
+        let idle = self.live.is_none() && self.echo.is_none() && self.tales.is_empty();
+        let pods = |run| self.made.is_empty() && self.context.pods_of(&run).is_empty();
+        idle && rest::at(run, Timestamp::now()) != Rest::Works && RunIdentity::of(run).is_some_and(pods)
     }
 
     /// The run, while it is the one that this desk was opened for.
@@ -225,8 +240,18 @@ impl Desk {
         self.context.note_short(&self.uid, planned.short);
         self.memory = planned.memory.clone();
         let mut done = Ok(());
-        for step in std::mem::take(&mut planned.steps) {
-            done = self.carry_out(run, &facts, validated.as_ref(), step).await;
+        let mut steps = std::mem::take(&mut planned.steps).into_iter().peekable();
+        while let Some(step) = steps.next() {
+            done = match step.action {
+                Action::CreatePod(_) => {
+                    let more = std::iter::from_fn(|| {
+                        steps.next_if(|step| matches!(step.action, Action::CreatePod(_)))
+                    });
+                    let creations: Vec<Step> = std::iter::once(step).chain(more).collect();
+                    self.create_pods(&facts.identity, validated.as_ref(), creations).await
+                }
+                _ => self.carry_out(run, &facts, validated.as_ref(), step).await,
+            };
             if done.is_err() || self.echo.is_some() {
                 break;
             }
@@ -443,22 +468,8 @@ impl Desk {
                 apply::remove_ca(&context, identity).await?;
                 (self.ca, self.trusted) = (CaMap::default(), None);
             }
-            Action::CreatePod(seat) => {
-                let Some(validated) = validated else { return Ok(()) };
-                let Ok(pod) = validated.recipe.pod(seat.0, seat.1) else { return Ok(()) };
-                let trusted = self.write_trusted(identity).await?;
-                let pod = context.trust.sealed(identity, seat, &pod, &trusted);
-                match apply::create_pod(&context, identity, &pod).await {
-                    Ok(pod) => {
-                        self.rejected.remove(&seat);
-                        self.made.extend(PodFacts::of(&pod).map(|facts| (seat, facts)));
-                    }
-                    Err(rejected) => {
-                        self.rejected.insert(seat, rejected);
-                        self.wake.notify_one();
-                    }
-                }
-            }
+            // Together: see `create_pods`.
+            Action::CreatePod(_) => {}
             Action::DeletePod { name, uid } => {
                 let pods: Api<Pod> = Api::namespaced(context.client.clone(), &identity.namespace);
                 apply::delete(&pods, &name, &uid).await?;
@@ -487,6 +498,39 @@ impl Desk {
             Action::DeleteRun => {
                 let runs: Api<BenchmarkRun> = Api::namespaced(context.client.clone(), &identity.namespace);
                 apply::delete(&runs, &identity.name, &identity.uid).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates the pods of consecutive steps, several at a time.
+    async fn create_pods(
+        &mut self,
+        run: &RunIdentity,
+        validated: Option<&Validated>,
+        steps: Vec<Step>,
+    ) -> Result<(), RoundError> {
+        let Some(validated) = validated else { return Ok(()) };
+        let trusted = self.write_trusted(run).await?;
+        let pod = |Step { action, why }: Step| {
+            let Action::CreatePod(seat) = action else { return None };
+            tracing::info!(run = %self.key, ?seat, %why, "create a pod");
+            let pod = validated.recipe.pod(seat.0, seat.1).ok()?;
+            Some((seat, self.context.trust.sealed(run, seat, &pod, &trusted)))
+        };
+        let pods = steps.into_iter().filter_map(pod).collect();
+        let context = Arc::clone(&self.context);
+        let mut created = std::pin::pin!(apply::create_pods(&context, run, pods));
+        while let Some((seat, created)) = created.next().await {
+            match created {
+                Ok(pod) => {
+                    self.rejected.remove(&seat);
+                    self.made.extend(PodFacts::of(&pod).map(|facts| (seat, facts)));
+                }
+                Err(rejected) => {
+                    self.rejected.insert(seat, rejected);
+                    self.wake.notify_one();
+                }
             }
         }
         Ok(())

@@ -45,15 +45,17 @@ impl<K> Followed for K where
 {
 }
 
-/// Objects of these namespaces, of all if there are none. The store is current as long as the stream is read.
+/// Objects of these namespaces, of all if there are none. The store is current as long as the stream is read. `slim` drops
+/// what nobody reads of an object, before it is kept.
 #[must_use]
 pub fn follow<K: Followed>(
     client: &Client,
     namespaces: &[String],
     config: &watcher::Config,
+    slim: fn(&mut K),
 ) -> (Store<K>, Changes<K>) {
     let (store, writer) = reflector::store();
-    let watch = |api| readable(api, config.clone(), store.clone());
+    let watch = |api| readable(api, config.clone(), store.clone(), slim);
     let changes = match namespaces {
         [] => watch(Api::all(client.clone())),
         [one] => watch(Api::namespaced(client.clone(), one)),
@@ -69,22 +71,29 @@ pub fn follow<K: Followed>(
     (store, changes.reflect(writer).boxed())
 }
 
-/// A watch that begins again when it fails, without managedFields, and without what does not parse.
+/// A watch that begins again when it fails, slimmed, and without what does not parse.
 fn readable<K: Followed>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
     store: Store<K>,
+    slim: fn(&mut K),
 ) -> Changes<K> {
     let changes = watcher::watcher(api, config).default_backoff();
     changes
-        .filter_map(move |change| std::future::ready(change.map(|event| read(event, &store)).transpose()))
+        .filter_map(move |change| {
+            std::future::ready(change.map(|event| read(event, &store, slim)).transpose())
+        })
         .boxed()
 }
 
-fn read<K: Followed>(event: Event<DeserializeGuard<K>>, store: &Store<K>) -> Option<Event<K>> {
+fn read<K: Followed>(
+    event: Event<DeserializeGuard<K>>,
+    store: &Store<K>,
+    slim: fn(&mut K),
+) -> Option<Event<K>> {
     let whole = |DeserializeGuard(object): DeserializeGuard<K>| match object {
         Ok(mut object) => {
-            object.managed_fields_mut().clear();
+            slim(&mut object);
             Ok(object)
         }
         Err(invalid) => {

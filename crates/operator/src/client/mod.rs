@@ -21,6 +21,7 @@ pub mod memo;
 pub mod orphans;
 pub mod parts;
 pub mod publish;
+pub mod rest;
 pub mod results;
 pub mod store;
 pub mod watch;

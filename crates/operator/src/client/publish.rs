@@ -12,6 +12,7 @@ use lockstep_api::conditions::{self, ConditionType, Truth};
 use lockstep_api::status::BenchmarkRunStatus;
 use lockstep_api::{BenchmarkRun, labels};
 use serde_json::Value;
+use std::time::Duration;
 
 /// What came of writing a status.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Wrote {
 #[derive(Debug, Default)]
 pub struct Publisher {
     written: Written,
+    /// Since when something has been held back, milliseconds.
+    held_ms: Option<u64>,
     events: Limit,
 }
 
@@ -45,6 +48,7 @@ impl Publisher {
         let parts = Parts { lifecycle: lifecycle.clone(), progress: progress.clone() };
         let last = conditions::truth(&status.conditions, ConditionType::Finished) == Some(Truth::True);
         let due = self.written.due(&parts, last, &context.budget(), context.now_ms());
+        let since_ms = *self.held_ms.get_or_insert_with(|| context.now_ms());
         let seen = run.resource_version().unwrap_or_default();
         let mut version = seen.clone();
         // Progress first: whoever waits for `Finished` finds everything else there.
@@ -59,6 +63,12 @@ impl Publisher {
             let done = apply(context, identity, labels::MANAGER_LIFECYCLE, &document).await;
             version = done.inspect_err(|_| self.written.forget())?;
             self.written.wrote_lifecycle(lifecycle);
+        }
+        if due.progress || due.lifecycle {
+            context.vitals.status_written(Duration::from_millis(context.now_ms().saturating_sub(since_ms)));
+        }
+        if due.again_ms.is_none() {
+            self.held_ms = None;
         }
         Ok(Wrote { version: (version != seen).then_some(version), again_ms: due.again_ms })
     }

@@ -1,11 +1,14 @@
 //! Watches: what the API server has, kept in stores, and which desk to wake when it changes.
 //!
-//! A replica that does not lead has the same stores, and no desks. A watch that fails is taken up again with a back-off, and says so once.
+//! A replica that does not lead has the same stores, and no desks. A watch that fails is taken up
+//! again with a back-off, and says so once.
 
 use super::context::Context;
 use super::desks::Desks;
 use super::follow::{Changes, follow};
 use super::orphans;
+use super::rest;
+use crate::admin::vitals::BEAT_EVERY;
 use crate::leader::{Leadership, Role};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -23,13 +26,15 @@ pub fn runs(
     client: &Client,
     namespaces: &[String],
 ) -> (reflector::Store<BenchmarkRun>, Changes<BenchmarkRun>) {
-    follow(client, namespaces, &watcher::Config::default())
+    follow(client, namespaces, &watcher::Config::default(), rest::slim)
 }
 
 /// Every pod there that bears the labels of a run.
 #[must_use]
 pub fn pods(client: &Client, namespaces: &[String]) -> (reflector::Store<Pod>, Changes<Pod>) {
-    follow(client, namespaces, &watcher::Config::default().labels(labels::RUN_UID))
+    follow(client, namespaces, &watcher::Config::default().labels(labels::RUN_UID), |pod| {
+        pod.managed_fields_mut().clear();
+    })
 }
 
 /// Keeps the stores current, contends for the lead once they are, and has a desk for each run while it leads. Ends when
@@ -51,8 +56,12 @@ pub async fn serve(
     let (mut contend, mut lead) = (Some(contend), None::<(Leadership, watch::Receiver<Role>)>);
     let mut desks: Option<Desks> = None;
     let mut orphans = std::pin::pin!(orphans::serve(Arc::clone(&context)));
+    let mut beats = tokio::time::interval(BEAT_EVERY);
+    let vitals = Arc::clone(&context.vitals);
     loop {
+        vitals.turned();
         tokio::select! {
+            _ = beats.tick() => vitals.set_desks(desks.as_mut().map_or(0, Desks::beat)),
             () = &mut ended => break,
             () = &mut current, if contend.is_some() => {
                 lead = contend.take().map(|contend| contend()).map(|leadership| {
@@ -118,10 +127,14 @@ async fn in_term(
     }
     match role {
         Role::Leader { transitions } => {
+            context.vitals.set_leads(true);
             context.begin_term(transitions);
             Some(Desks::open(Arc::clone(context)))
         }
-        Role::Standby { .. } => None,
+        Role::Standby { .. } => {
+            context.vitals.set_leads(false);
+            None
+        }
     }
 }
 

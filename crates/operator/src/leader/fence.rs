@@ -4,9 +4,12 @@
 //! goes on after its time writes nothing more. What is on the wire already, resourceVersion and epoch refuse.
 
 use super::election::Mandate;
+use crate::admin::api::Counted;
+use crate::admin::vitals::Vitals;
 use http::{Method, Request};
 use kube::client::{Body, ClientBuilder};
 use kube::{Client, Config};
+use std::sync::Arc;
 use tower::BoxError;
 use tower::filter::FilterLayer;
 
@@ -19,10 +22,10 @@ pub struct NoMandate;
 ///
 /// # Errors
 /// When the certificates of the configuration are none.
-pub fn client(config: Config, mandate: Mandate) -> Result<Client, kube::Error> {
+pub fn client(config: Config, mandate: Mandate, vitals: Arc<Vitals>) -> Result<Client, kube::Error> {
     let fence = FilterLayer::new(move |request: Request<Body>| -> Result<Request<Body>, BoxError> {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         if reads || mandate.holds() { Ok(request) } else { Err(NoMandate.into()) }
     });
-    Ok(ClientBuilder::try_from(config)?.with_layer(&fence).build())
+    Ok(ClientBuilder::try_from(config)?.with_layer(&Counted::new(vitals)).with_layer(&fence).build())
 }

@@ -1,6 +1,7 @@
 //! The operator against a real control plane, installed by its chart, with agents and the operator itself as processes
 //! where a kubelet would run them.
 
+mod admin;
 mod chart;
 mod examples;
 mod gangs;
@@ -15,6 +16,7 @@ mod rights;
 mod rotation;
 mod rules;
 mod runs;
+mod scale;
 mod scopes;
 mod space;
 mod stores;

@@ -4,13 +4,14 @@
 //! kuberuntime_manager.go (back-off).
 
 use super::context::{Entered, Environment, Handle, KillOrder, PodContext};
+use super::crowd::Started;
 use super::environment::{command, environment};
 use super::events::{NORMAL, WARNING};
 use super::faults::Fault;
 use super::image::pull;
 use super::options::Image;
 use super::probes::{self, Probed};
-use super::sandbox::{Bind, Process, Sandbox};
+use super::sandbox::{Bind, Sandbox};
 use super::state::{Doing, is_sidecar, restarts};
 use super::volumes::Volumes;
 use anyhow::{Context, Result};
@@ -34,7 +35,7 @@ const LOG_MESSAGE: (usize, usize) = (2048, 80);
 
 /// A container that was started.
 struct Running {
-    process: Process,
+    process: Started,
     orders: mpsc::UnboundedReceiver<KillOrder>,
     since: Timestamp,
     id: String,
@@ -216,7 +217,10 @@ fn start(
         working_directory: container.working_dir.as_deref().unwrap_or("/"),
         log: &log,
     };
-    let process = sandbox.start()?;
+    let process = match image.crowd.as_ref().filter(|crowd| command.first() == Some(&crowd.command)) {
+        Some(crowd) => Started::Member(ctx.node.crowds.join(ctx, crowd, &binds, &environment)?),
+        None => Started::Own(sandbox.start()?),
+    };
     ctx.container_event(name, NORMAL, "Created", "Container created");
     ctx.container_event(name, NORMAL, "Started", "Container started");
     let (sender, orders) = mpsc::unbounded_channel();

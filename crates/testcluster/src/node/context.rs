@@ -1,5 +1,6 @@
 //! What the tasks of a node share, and what those of one pod do.
 
+use super::crowd::Crowds;
 use super::events::Events;
 use super::faults::Orders;
 use super::names::Names;
@@ -32,6 +33,8 @@ pub(super) struct NodeContext {
     /// Whether the node is cut off from the API server.
     pub silent: watch::Sender<bool>,
     pub orders: Orders,
+    /// Containers that share processes.
+    pub crowds: Crowds,
     pub events: Events,
     /// Which names lead where, for `/etc/hosts`.
     pub names: watch::Sender<Arc<Names>>,
@@ -73,6 +76,7 @@ impl NodeContext {
         Self {
             silent: watch::Sender::new(false),
             orders: Orders::default(),
+            crowds: Crowds::default(),
             names: watch::Sender::new(Arc::default()),
             refresh_every: watch::Sender::new(options.refresh_every),
             running: Mutex::default(),

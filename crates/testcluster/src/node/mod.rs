@@ -11,6 +11,7 @@
 //! | `sandbox`, `machine` | the container runtime: root file system, mounts, user |
 //! | `state`, `publish`, `events` | what a kubelet says, in its shapes (sources in each file) |
 //! | `names` | EndpointSlices and DNS |
+//! | `crowd` | many containers in few processes, for scale |
 //! | `faults` | what goes wrong on order |
 //!
 //! What it refuses rather than get wrong: see `unsupported` in `pod`. What it leaves out: resources are not enforced, there
@@ -19,6 +20,7 @@
 mod atomic;
 mod container;
 mod context;
+mod crowd;
 mod environment;
 mod events;
 mod faults;

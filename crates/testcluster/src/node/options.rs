@@ -1,5 +1,6 @@
 //! What a node is like.
 
+use super::crowd::CrowdOptions;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -98,6 +99,7 @@ impl NodeOptions {
 pub struct Image {
     pub(super) files: Vec<(String, PathBuf)>,
     pub(super) entrypoint: Vec<String>,
+    pub(super) crowd: Option<CrowdOptions>,
 }
 
 impl Image {
@@ -124,10 +126,25 @@ impl Image {
     /// The binary was not built; Cargo builds those of other packages only on request.
     #[must_use]
     pub fn workspace_binary(self, name: &str) -> Self {
-        // Tests run from target/<profile>/deps, binaries lie one above.
-        let test = std::env::current_exe().expect("the path of this test binary");
-        let binary = test.parent().and_then(Path::parent).expect("tests run from `deps`").join(name);
-        assert!(binary.is_file(), "{} is not built: run `cargo build --workspace --bins`", binary.display());
-        self.file(&format!("/{name}"), binary)
+        self.file(&format!("/{name}"), workspace_binary(name))
     }
+
+    /// Containers whose command is `command` are run by `lockstep-crowd`, so many in a process.
+    ///
+    /// # Panics
+    /// As [`Image::workspace_binary`].
+    #[must_use]
+    pub fn crowd(mut self, command: &str, members: usize) -> Self {
+        let program = workspace_binary("lockstep-crowd");
+        self.crowd = Some(CrowdOptions { command: command.to_owned(), program, members });
+        self
+    }
+}
+
+fn workspace_binary(name: &str) -> PathBuf {
+    // Tests run from target/<profile>/deps, binaries lie one above.
+    let test = std::env::current_exe().expect("the path of this test binary");
+    let binary = test.parent().and_then(Path::parent).expect("tests run from `deps`").join(name);
+    assert!(binary.is_file(), "{} is not built: run `cargo build --workspace --bins`", binary.display());
+    binary
 }
