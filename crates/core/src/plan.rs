@@ -183,7 +183,7 @@ pub enum StageKind {
 }
 
 impl StageKind {
-    /// The kind in one word, as results, status and displays have it.
+    /// The kind in one word, as manifests, results, status, metrics and displays have it.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -212,17 +212,6 @@ impl StageKind {
             Self::Prepare { .. } | Self::Cleanup { .. } => true,
             Self::Execute(execute) => execute.operations.is_some(),
             Self::Preflight => false,
-        }
-    }
-
-    /// Its name in manifests, reports and metrics.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Preflight => "preflight",
-            Self::Prepare { .. } => "prepare",
-            Self::Execute(_) => "execute",
-            Self::Cleanup { .. } => "cleanup",
         }
     }
 
