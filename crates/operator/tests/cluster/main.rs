@@ -95,16 +95,19 @@ fn scripted(cluster: &ControlPlane, name: &str, script: &str) -> Image {
     Image::host().file("/lockstep-agent", path)
 }
 
+/// The image of a release.
+fn image() -> Image {
+    Image::host().workspace_binary("lockstep-operator").workspace_binary("lockstep-agent")
+}
+
 /// The one of this test binary.
 async fn served() -> &'static Served {
     static SERVED: OnceCell<Served> = OnceCell::const_new();
     SERVED
         .get_or_init(|| async {
             let cluster = ControlPlane::shared().await;
-            let image =
-                Image::host().workspace_binary("lockstep-operator").workspace_binary("lockstep-agent");
             let options = NodeOptions::named("node-0")
-                .image("lockstep:test", image)
+                .image("lockstep:test", image())
                 .image("broken:test", scripted(cluster, "broken", BROKEN))
                 .image("mute:test", scripted(cluster, "mute", MUTE));
             let node = cluster.node(options.refresh_every(Duration::from_millis(500))).await;
