@@ -60,15 +60,18 @@ impl Served {
     }
 }
 
+/// The image of a release.
+fn image() -> Image {
+    Image::host().workspace_binary("lockstep-operator").workspace_binary("lockstep-agent")
+}
+
 /// The one of this test binary.
 async fn served() -> &'static Served {
     static SERVED: OnceCell<Served> = OnceCell::const_new();
     SERVED
         .get_or_init(|| async {
             let cluster = ControlPlane::shared().await;
-            let image =
-                Image::host().workspace_binary("lockstep-operator").workspace_binary("lockstep-agent");
-            let options = NodeOptions::named("node-0").image("lockstep:test", image);
+            let options = NodeOptions::named("node-0").image("lockstep:test", image());
             let node = cluster.node(options.refresh_every(Duration::from_millis(500))).await;
             let home = cluster.namespace("system").await;
             let install = ["install", "lockstep", CHART, "-n", &home, "--set", "image.tag=test", "--wait"];
