@@ -10,13 +10,12 @@ use crate::pods::config_maps;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::{Api, PostParams};
+use lockstep_api::labels::REPORT_KEY;
 use lockstep_api::status::ResultsStatus;
 use lockstep_core::problem::Problem;
 use lockstep_core::results::Report;
 use sha2::{Digest, Sha256};
 
-/// Key of the report in the ConfigMap.
-pub const REPORT_KEY: &str = "results.json";
 /// How often a write is tried again that somebody else was faster than.
 const TRIES: u32 = 5;
 

@@ -5,7 +5,7 @@ use crate::pods::facts::Seat;
 use crate::pods::trouble::Weight;
 use lockstep_api::reasons::Reason;
 use lockstep_api::status::{AgentProblem, AgentsStatus};
-use lockstep_coordinator::progress::is_ready;
+use lockstep_coordinator::progress::{AgentCounts, is_ready};
 use lockstep_core::run::agent::{AgentState, LossReason, Position};
 use lockstep_core::run::view::{AgentView, RunView};
 use std::collections::BTreeMap;
@@ -24,15 +24,18 @@ pub fn counts(picture: &Picture<'_>) -> AgentsStatus {
         scheduled: int(scheduled.len()),
         ..AgentsStatus::default()
     };
+    let seen = view(picture).map(AgentCounts::of).unwrap_or_default();
+    counts.heard = int(seen.heard);
+    counts.stalled = int(seen.stalled);
+    counts.disconnected = int(seen.disconnected);
+    counts.completed = int(seen.completed);
     for agent in view(picture).map_or(&[][..], |view| &view.agents) {
         let never_came = matches!(agent.state, AgentState::Active(Position::Expected))
             || matches!(agent.state, AgentState::Lost(LossReason::NoHello | LossReason::CannotStart(_)));
         counts.joined += i64::from(!never_came);
         counts.ready += i64::from(is_ready(&agent.state));
         counts.running += i64::from(agent.in_stage);
-        counts.disconnected += i64::from(matches!(agent.state, AgentState::Disconnected { .. }));
         counts.lost += i64::from(is_lost(&agent.state));
-        counts.completed += i64::from(agent.state == AgentState::Completed);
         counts.replaced += i64::from(agent.attempt);
     }
     counts.summary = format!("{}/{}", counts.ready, counts.desired);

@@ -1,8 +1,9 @@
 //! Phase, verdict and message: where the run stands, in one word each and one sentence. For people; tools read
 //! conditions.
 
-use super::{Picture, Published, Stand, agents, fitted, outcome, reason, words};
+use super::{Picture, Published, Stand, agents, fitted, reason, words};
 use crate::plan::Wait;
+use lockstep_api::outcome;
 use lockstep_api::reasons::Reason;
 use lockstep_api::status::BenchmarkRunStatus;
 use lockstep_core::plan::StageKind;

@@ -4,6 +4,7 @@
 mod chart;
 mod examples;
 mod gangs;
+mod kubectl;
 mod leader;
 mod leaks;
 mod lives;
