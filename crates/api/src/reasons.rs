@@ -145,7 +145,7 @@ reasons! {
     /// An agent never said hello.
     NoHello(Warning, Loss) => "see why the agent does not reach the operator: its pod's log, NetworkPolicy, DNS of the operator's Service",
     /// An agent never ran, and another attempt of it would not either.
-    CannotStart(Warning, Loss) => "correct what the message names (image, policy, quota, template) and create a new run: no other attempt would start",
+    CannotStart(Warning, Loss) => "correct what the message names, in `agents.template` or in the chart's values, and create a new run; it is not tried again",
     /// An agent could not be reached for longer than `reconnectGrace`.
     Unreachable(Warning, Loss) => "look at node and network; raise `failurePolicy.reconnectGrace` where such gaps are usual",
     /// An agent's progress stands still.
