@@ -10,6 +10,7 @@
 //! | `start-skew` | 200 agents begin within the default of `start.maxSkew`, and the run is not degraded |
 //! | `disconnect-20s`, `disconnect-40s` | an agent that is cut off for so long comes back as if nothing had been |
 //! | `orphan-grace` | an agent that is cut off for good ends by itself, with exit code 70, after the local default of 60 s |
+//! | `outage-30s`, `outage-3m`, `outage-10m` | the API server is gone for so long, etcd compacted: the run goes on, status is current at once |
 //! | `operator-idle` | the operator without runs writes nothing but its Lease for a minute |
 //! | `losses` | with an agent killed every minute, each is replaced, and the run ends in order |
 
@@ -40,12 +41,15 @@ struct Machine {
 }
 
 const ALONE: [Check; 1] = [Check { name: "start-skew", run: checks::start_skew }];
-const TOGETHER: [Check; 5] = [
+const TOGETHER: [Check; 8] = [
     Check { name: "disconnect-20s", run: |machine| checks::disconnect(machine, Duration::from_secs(20)) },
     Check { name: "disconnect-40s", run: |machine| checks::disconnect(machine, Duration::from_secs(40)) },
     Check { name: "orphan-grace", run: checks::orphan_grace },
     Check { name: "losses", run: checks::losses },
     Check { name: "operator-idle", run: |_| operator::idle() },
+    Check { name: "outage-30s", run: |_| operator::outage(Duration::from_secs(30)) },
+    Check { name: "outage-3m", run: |_| operator::outage(Duration::from_secs(180)) },
+    Check { name: "outage-10m", run: |_| operator::outage(Duration::from_secs(600)) },
 ];
 
 /// A line of the table.

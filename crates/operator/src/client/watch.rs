@@ -5,6 +5,7 @@
 use super::context::Context;
 use super::desks::Desks;
 use super::follow::{Changes, follow};
+use super::orphans;
 use crate::leader::{Leadership, Role};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -49,6 +50,7 @@ pub async fn serve(
     });
     let (mut contend, mut lead) = (Some(contend), None::<(Leadership, watch::Receiver<Role>)>);
     let mut desks: Option<Desks> = None;
+    let mut orphans = std::pin::pin!(orphans::serve(Arc::clone(&context)));
     loop {
         tokio::select! {
             () = &mut ended => break,
@@ -74,8 +76,14 @@ pub async fn serve(
                 None => break,
             },
             change = pods.next() => match change {
-                Some(Ok(Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod))) => {
+                Some(Ok(Event::Apply(pod) | Event::InitApply(pod))) => {
                     if let (Some(desks), Some(uid)) = (&desks, pod.labels().get(labels::RUN_UID)) {
+                        desks.wake_by_uid(uid);
+                    }
+                }
+                Some(Ok(Event::Delete(pod))) => {
+                    if let (Some(desks), Some(uid)) = (&desks, pod.labels().get(labels::RUN_UID)) {
+                        context.note_gone(&pod);
                         desks.wake_by_uid(uid);
                     }
                 }
@@ -86,6 +94,7 @@ pub async fn serve(
                 None => break,
             },
             () = cleared(desks.as_mut()) => {}
+            () = &mut orphans => break,
         }
     }
     if let Some(desks) = desks {
