@@ -28,12 +28,8 @@ impl Desks {
     /// A desk for each run that is known; more are opened as they are seen.
     #[must_use]
     pub fn open(context: Arc<Context>) -> Self {
-        let mut desks = Self {
-            context,
-            wakes: HashMap::new(),
-            at_work: JoinSet::new(),
-            sleepers: Sleepers::default(),
-        };
+        let mut desks =
+            Self { context, wakes: HashMap::new(), at_work: JoinSet::new(), sleepers: Sleepers::default() };
         desks.look_anew();
         desks
     }
