@@ -1,7 +1,7 @@
 //! Files of this repository that are made from its types, so that they cannot say something else: written, or held
 //! against what they should be.
 
-use crate::{crds, fields, plain, values};
+use crate::{crds, pages, plain, values};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
@@ -12,11 +12,14 @@ struct Generated {
     render: fn() -> Result<String>,
 }
 
-const GENERATED: [Generated; 4] = [
+const GENERATED: [Generated; 7] = [
     Generated { path: "deploy/crds/lockstep.dev_benchmarkruns.yaml", render: crds::render },
     // A chart reads no file outside of itself.
     Generated { path: "deploy/helm/lockstep/files/crd.yaml", render: crds::render },
-    Generated { path: "docs/manifest.md", render: fields::render },
+    Generated { path: "docs/manifest.md", render: pages::manifest::render },
+    Generated { path: "docs/resource.md", render: pages::resource::render },
+    Generated { path: "docs/status.md", render: pages::status::render },
+    Generated { path: "docs/security.md", render: pages::security::render },
     Generated { path: "docs/values.md", render: values::render },
 ];
 

@@ -3,8 +3,8 @@
 mod bench;
 mod crds;
 mod deny;
-mod fields;
 mod generated;
+mod pages;
 mod plain;
 mod scale;
 mod soak;

@@ -77,6 +77,38 @@ impl ConditionType {
         }
     }
 
+    /// What it says when it is `True`, `False` or `Unknown`, for docs/status.md.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Accepted => {
+                "`True`: the spec is resolved, and the plan stands. `False`: the spec, or a pod made from it, was refused"
+            }
+            Self::Suspended => "`True`: `spec.suspend` holds the run. Not there unless it ever did",
+            Self::AgentsReady => {
+                "`True`: the quorum joined and is prepared. `False`: not yet, and the reason says what of"
+            }
+            Self::Started => "`True`: the first stage has started; the message says with which skew",
+            Self::Degraded => {
+                "`True`: something is missing or doubtful, and the message says what. Sticky: it never goes away again"
+            }
+            Self::ResultsPublished => {
+                "`True`: every destination has the results. `False`: they are being written, or could not be"
+            }
+            Self::Complete => "`True`: the run ended by itself and satisfies its policy",
+            Self::Failed => "`True`: it failed, was aborted, or breached a threshold; the reason says which",
+            Self::Finished => "`True`: either of the two. The one to wait for",
+            Self::Passed => {
+                "`True`: every threshold holds. `False`: one that counts does not. `Unknown`: nobody can say. The gate for CI"
+            }
+            Self::Reconciling => "for kstatus: `True` while work is under way, else not there",
+            Self::Stalled => {
+                "for kstatus: `True` together with `Failed`, else not there. Never for an agent that stands still"
+            }
+            Self::Ready => "for kstatus: the summary, as `Complete`; `Unknown` while work is under way",
+        }
+    }
+
     /// Whether it speaks of trouble or of work under way, and is therefore removed when it is not true (kstatus).
     #[must_use]
     pub const fn is_abnormal_true(self) -> bool {

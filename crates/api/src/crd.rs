@@ -1,8 +1,9 @@
 //! The `CustomResourceDefinition`: what kube derives from the types, made fit for the API server.
 //!
 //! The derive is the truth about fields; this module adds what it cannot say (CEL rules, list types, limits on
-//! embedded Kubernetes types, the default of the status) and takes out what the API server does not want
-//! (`nullable`, formats that it does not know, empty defaults). It deliberately does not write files.
+//! embedded Kubernetes types, the default of the status, `nullable` in the template) and takes out what the API server
+//! does not want (`nullable` elsewhere, formats that it does not know, empty defaults). It deliberately does not write
+//! files.
 
 use crate::rules;
 use crate::span;
@@ -53,6 +54,7 @@ fn build() -> Value {
             empty => *empty = json!([rule.to_json()]),
         }
     }
+    nullable(&mut schema["properties"]["spec"]["properties"]["agents"]["properties"]["template"]);
     let options = &mut schema["properties"]["spec"]["properties"]["target"]["properties"]["options"];
     options["additionalProperties"]["maxLength"] = json!(256);
     let status = &mut schema["properties"]["status"];
@@ -64,6 +66,23 @@ fn build() -> Value {
         schema["properties"]["status"]["properties"][name]["x-kubernetes-list-type"] = json!("atomic");
     }
     crd
+}
+
+/// Lets every member below `node` be null. In the template null deletes what is there by default; where a member may not
+/// be null, the API server drops the null from what it stores, and nobody learns of the wish.
+fn nullable(node: &mut Value) {
+    let members = node["properties"].as_object_mut().into_iter().flat_map(|members| members.values_mut());
+    for member in members {
+        member["nullable"] = json!(true);
+        nullable(member);
+    }
+    if node["additionalProperties"].is_object() {
+        node["additionalProperties"]["nullable"] = json!(true);
+        nullable(&mut node["additionalProperties"]);
+    }
+    if node["items"].is_object() {
+        nullable(&mut node["items"]);
+    }
 }
 
 /// Takes out what the API server does not want, everywhere below `node`.

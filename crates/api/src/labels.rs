@@ -52,6 +52,8 @@ pub const MANAGED_BY: &str = "lockstep.dev/operator";
 pub const MANAGER_LIFECYCLE: &str = "lockstep.dev/lifecycle";
 /// Field manager of progress: agents, progress, stages.
 pub const MANAGER_PROGRESS: &str = "lockstep.dev/progress";
+/// Key of the report in its ConfigMap.
+pub const REPORT_KEY: &str = "results.json";
 /// Name of the container whose end is the agent's end.
 pub const AGENT_CONTAINER: &str = "agent";
 /// The longest name of a run, in characters: room for `-<index>-<attempt>` and for `-<uid8>-<what>`.

@@ -4,7 +4,8 @@
 //!   rules of [`rules`].
 //! - [`manifest`] reads a file as strictly as the API server does, and says everything that is wrong with it at once.
 //! - [`resolve`] turns a spec into the one [`lockstep_core::plan::Plan`] that everybody works from, or into faults.
-//! - [`conditions`], [`reasons`] and [`labels`] are the vocabularies that people and tools grep for.
+//! - [`conditions`], [`reasons`] and [`labels`] are the vocabularies that people and tools grep for; [`outcome`] says which
+//!   conditions and which exit code a finished run has.
 //!
 //! This crate deliberately does no I/O (bytes come in, values go out), holds no client, and knows no gRPC.
 
@@ -13,6 +14,7 @@ pub mod crd;
 pub mod fault;
 pub mod labels;
 pub mod manifest;
+pub mod outcome;
 pub mod quantity;
 pub mod reasons;
 pub mod resolve;

@@ -99,6 +99,10 @@ pub struct AgentsStatus {
     pub ready: i64,
     /// Agents in a stage.
     pub running: i64,
+    /// Agents that said hello, are heard, and well.
+    pub heard: i64,
+    /// Agents that are heard, and whose progress stands still.
+    pub stalled: i64,
     /// Agents that may come back.
     pub disconnected: i64,
     /// Agents that will not.
@@ -140,6 +144,20 @@ pub struct ProgressStatus {
     /// Seconds that the rest takes at this rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated_remaining_seconds: Option<i64>,
+    /// What the run waits for, and why; not there while everybody works.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub waiting_for: Option<String>,
+    /// Operations per second in the latest second that every agent has reported.
+    pub operations_per_second: i64,
+    /// Bytes per second in that second.
+    pub bytes_per_second: i64,
+    /// Median response time in that second, microseconds; exact over the cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p50_micros: Option<i64>,
+    /// 99th percentile of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99_micros: Option<i64>,
     /// When this was true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_update_time: Option<Time>,
@@ -153,7 +171,10 @@ pub struct StageStatus {
     /// Its name.
     #[schemars(length(max = 63))]
     pub name: String,
-    /// Where it stands.
+    /// What it does: preflight, prepare, execute or cleanup.
+    #[schemars(length(max = 32))]
+    pub kind: String,
+    /// Where it stands: Waiting, Starting, Working, Done, Failed or Skipped.
     #[schemars(length(max = 32))]
     pub state: String,
     /// When it began.
@@ -167,6 +188,10 @@ pub struct StageStatus {
     pub start: Option<StageStart>,
     /// Agents that took part.
     pub agents: i64,
+    /// Objects written or removed: of prepare and cleanup.
+    pub objects: i64,
+    /// Objects that already were as they should be.
+    pub objects_unchanged: i64,
     /// Operations done.
     pub operations: i64,
     /// Bytes moved.

@@ -263,15 +263,16 @@ fn a_number_of_objects_that_overflows_is_refused() {
 fn all_faults_are_told_at_once_with_their_lines() {
     let text = SHORTEST
         .replace("replicas: 2", "replicas: 0")
-        .replace("size: {fixed: 64Ki}", "size: {fixed: big}\n  stagse: []");
+        .replace("size: {fixed: 64Ki}", "size: {fixed: big}")
+        .replace("sharing: PerAgent", "sharing: PerAgent\n  stagse: []");
     let found: Vec<String> = faults(&text, &[]).iter().map(ToString::to_string).collect();
     assert_eq!(found.len(), 3, "{found:#?}");
     assert!(
-        found[0].starts_with("spec.agents.replicas (line 8): 0 is out of range; allowed: 1 to 5000"),
+        found[0].starts_with("spec.agents.replicas (line 7): 0 is out of range; allowed: 1 to 5000"),
         "{}",
         found[0]
     );
-    assert!(found[1].starts_with("spec.dataset.size.fixed (line 13): `big` is not a size"), "{}", found[1]);
+    assert!(found[1].starts_with("spec.dataset.size.fixed (line 12): `big` is not a size"), "{}", found[1]);
     assert!(
         found[2].starts_with("spec.stagse (line 14): there is no such field; did you mean stages?"),
         "{}",

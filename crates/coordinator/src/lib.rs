@@ -18,6 +18,7 @@ mod registry;
 pub mod report;
 mod server;
 mod sessions;
+pub mod waiting;
 
 pub use auth::{Authenticate, Caller, SharedSecrets};
 pub use caps::Caps;

@@ -5,7 +5,7 @@
 use crate::host::Snapshot;
 use lockstep_core::plan::{Plan, StageKind};
 use lockstep_core::run::agent::{AgentState, Position};
-use lockstep_core::run::view::StageView;
+use lockstep_core::run::view::{RunView, StageView};
 
 /// Below this much of a stage's work its end is not foretold, nanoseconds.
 const FORETELL_NS: u64 = 2_000_000_000;
@@ -82,6 +82,57 @@ pub fn progress(plan: &Plan, snapshot: &Snapshot, index: usize) -> Option<Progre
         }
     };
     Some(progress)
+}
+
+/// Agents by what can be said of them. One whose attempt has not said hello yet is only desired.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AgentCounts {
+    /// Those of the plan.
+    pub desired: u64,
+    /// Heard, and well.
+    pub heard: u64,
+    /// Not heard; they may come back.
+    pub disconnected: u64,
+    /// Heard, but their progress stands still.
+    pub stalled: u64,
+    /// They will not come back: lost, failed, left behind or aborted.
+    pub lost: u64,
+    /// They have handed in everything.
+    pub completed: u64,
+}
+
+impl AgentCounts {
+    /// Of a run as it stands.
+    #[must_use]
+    pub fn of(view: &RunView) -> Self {
+        let mut counts = Self { desired: view.agents.len() as u64, ..Self::default() };
+        for agent in &view.agents {
+            let counter = match &agent.state {
+                AgentState::Active(Position::Expected) => continue,
+                AgentState::Active(_) => &mut counts.heard,
+                AgentState::Disconnected { .. } => &mut counts.disconnected,
+                AgentState::Stalled { .. } => &mut counts.stalled,
+                AgentState::Completed => &mut counts.completed,
+                AgentState::Lost(_) | AgentState::Failed | AgentState::LeftBehind | AgentState::Aborted => {
+                    &mut counts.lost
+                }
+            };
+            *counter += 1;
+        }
+        counts
+    }
+
+    /// Those that are there, or have done their part.
+    #[must_use]
+    pub const fn there(&self) -> u64 {
+        self.heard + self.stalled + self.completed
+    }
+}
+
+/// Whether an agent is there: its attempt has said hello, and is heard.
+#[must_use]
+pub fn takes_part(state: &AgentState) -> bool {
+    state.is_heard() && state.position() != Some(Position::Expected)
 }
 
 /// Whether an agent has passed preflight, by now or before it was lost from sight.

@@ -64,17 +64,12 @@ pub fn build(end: &RunEnd, times: &WallTimes, version: &str) -> Report {
 fn facts(end: &RunEnd, index: u32, stage: &StagePlan) -> StageFacts {
     let view: Option<&StageView> = end.view.stages.get(index as usize);
     let known = view.map(|view| view.facts.clone()).unwrap_or_default();
-    let (kind, window) = match &stage.kind {
-        StageKind::Preflight => ("preflight", None),
-        StageKind::Prepare { .. } => ("prepare", None),
-        StageKind::Execute(execute) => ("execute", execute.duration),
-        StageKind::Cleanup { .. } => ("cleanup", None),
-    };
+    let window = stage.kind.execute().and_then(|execute| execute.duration);
     let skewed = known.skew_ns.filter(|skew_ns| u128::from(*skew_ns) > end.plan.start.max_skew.as_nanos());
     StageFacts {
         stage: index,
         name: stage.name.clone(),
-        kind: kind.to_owned(),
+        kind: stage.kind.name().to_owned(),
         state: known.state.name().to_owned(),
         discard: stage.kind.is_discard(),
         agents_planned: end.plan.replicas,

@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod dataset;
+pub mod format;
 pub mod keys;
 pub mod lease;
 pub mod link;

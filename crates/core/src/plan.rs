@@ -183,6 +183,17 @@ pub enum StageKind {
 }
 
 impl StageKind {
+    /// The kind in one word, as results, status and displays have it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Preflight => "preflight",
+            Self::Prepare { .. } => "prepare",
+            Self::Execute(_) => "execute",
+            Self::Cleanup { .. } => "cleanup",
+        }
+    }
+
     /// Whether the stage begins with an armed start. `after_discard`: the stage before it was a discard stage,
     /// which flows into this one.
     #[must_use]

@@ -23,6 +23,9 @@ pub struct Problem {
     pub class: Option<ErrorClass>,
     /// The exit code that this failure asks for (design: 1 stage, 4 unreachable, 5 refused, 6 deadline).
     pub exit: u8,
+    /// Index of the agent whose loss it is, where it is that of one: who knows more of it may say more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<u32>,
 }
 
 impl Problem {
@@ -37,6 +40,7 @@ impl Problem {
             kept: String::new(),
             class: None,
             exit: exit::STAGE_FAILED,
+            agent: None,
         }
     }
 
@@ -65,6 +69,13 @@ impl Problem {
     #[must_use]
     pub fn class(mut self, class: ErrorClass) -> Self {
         self.class = Some(class);
+        self
+    }
+
+    /// Says whose loss it is.
+    #[must_use]
+    pub fn agent(mut self, index: u32) -> Self {
+        self.agent = Some(index);
         self
     }
 

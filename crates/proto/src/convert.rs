@@ -36,6 +36,8 @@ impl From<v1::Problem> for Problem {
             kept: wire.kept,
             class: (wire.class as usize).checked_sub(1).and_then(|index| ErrorClass::ALL.get(index).copied()),
             exit: wire.exit.min(255) as u8,
+            // Whose loss it is, only the decider says.
+            agent: None,
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | `orphan-grace` | an agent that is cut off for good ends by itself, with exit code 70, after the local default of 60 s |
 //! | `hundred-runs` | the operator brings 100 runs at once with 2 agents each through, none Disconnected, in few writes |
 //! | `crowded` | among 10,000 finished runs and 20,000 foreign pods it idles, writes nothing, and serves |
+//! | `outage-30s`, `outage-3m`, `outage-10m` | the API server is gone for so long, etcd compacted: the run goes on, status is current at once |
 //! | `operator-idle` | the operator without runs writes nothing but its Lease for a minute |
 //! | `losses` | with an agent killed every minute, each is replaced, and the run ends in order |
 
@@ -45,12 +46,15 @@ const ALONE: [Check; 3] = [
     Check { name: "hundred-runs", run: |_| checks::scale("hundred") },
     Check { name: "crowded", run: |_| checks::scale("crowded") },
 ];
-const TOGETHER: [Check; 5] = [
+const TOGETHER: [Check; 8] = [
     Check { name: "disconnect-20s", run: |machine| checks::disconnect(machine, Duration::from_secs(20)) },
     Check { name: "disconnect-40s", run: |machine| checks::disconnect(machine, Duration::from_secs(40)) },
     Check { name: "orphan-grace", run: checks::orphan_grace },
     Check { name: "losses", run: checks::losses },
     Check { name: "operator-idle", run: |_| operator::idle() },
+    Check { name: "outage-30s", run: |_| operator::outage(Duration::from_secs(30)) },
+    Check { name: "outage-3m", run: |_| operator::outage(Duration::from_secs(180)) },
+    Check { name: "outage-10m", run: |_| operator::outage(Duration::from_secs(600)) },
 ];
 
 /// A line of the table.

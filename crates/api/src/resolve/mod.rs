@@ -11,7 +11,7 @@ mod stages;
 mod target;
 
 pub use local::{CLUSTER_ONLY, OnOneMachine};
-pub use stages::default_stages;
+pub use stages::{PREFLIGHT, default_stages};
 
 use crate::fault::Fault;
 use crate::labels;

@@ -5,10 +5,13 @@
 pub mod request;
 pub mod typed;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use lockstep_core::problem::exit;
 use request::Surroundings;
-pub use request::{PlanRequest, ReportRequest, Request, RunRequest, Style, ValidateRequest};
+pub use request::{
+    Format, GetRequest, PlanRequest, ReportRequest, ReportSource, Request, RunRequest, StopRequest, Style,
+    ValidateRequest, WatchRequest,
+};
 use std::ffi::OsString;
 
 /// Arguments that make no request: `--help` and `--version` too.
@@ -24,12 +27,18 @@ impl Refusal {
     }
 }
 
-/// Reads the command line.
+/// Reads the command line. Its first word is the program's name: as `kubectl-lockstep` it is a plugin of kubectl, and
+/// speaks of itself as such.
 ///
 /// # Errors
 ///
 /// When it makes no request.
 pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Request, Refusal> {
-    let typed = typed::Cli::try_parse_from(line).map_err(Refusal)?;
-    Ok(Request::of(typed, &Surroundings::look()))
+    let line: Vec<OsString> = line.into_iter().collect();
+    let around = Surroundings::look(line.first().map_or("".as_ref(), OsString::as_os_str));
+    let command = typed::Cli::command();
+    let command = if around.is_plugin { command.bin_name("kubectl lockstep") } else { command };
+    let matches = command.try_get_matches_from(line).map_err(Refusal)?;
+    let typed = typed::Cli::from_arg_matches(&matches).map_err(Refusal)?;
+    Ok(Request::of(typed, &around))
 }

@@ -1,9 +1,11 @@
 //! What was meant: typed arguments with terminals and environment looked at.
 
-use super::typed::{Cli, Command, Source};
+use super::typed::{self, Cli, Command, Document, Source};
+use crate::cluster::access::Choice;
 use crate::input::ManifestSource;
+use std::ffi::OsStr;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A request with nothing left to find out.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,6 +18,12 @@ pub enum Request {
     Plan(PlanRequest),
     /// `lockstep report`
     Report(ReportRequest),
+    /// `lockstep get`
+    Get(GetRequest),
+    /// `lockstep watch`
+    Watch(WatchRequest),
+    /// `lockstep stop`
+    Stop(StopRequest),
 }
 
 /// A manifest and what was said about it on the command line.
@@ -63,10 +71,76 @@ pub struct PlanRequest {
 /// `lockstep report`
 #[derive(Debug, PartialEq, Eq)]
 pub struct ReportRequest {
-    /// Results directory.
-    pub directory: PathBuf,
+    /// Where the results are.
+    pub source: ReportSource,
     /// Whether to print the document instead of tables.
     pub json: bool,
+    /// Directory into which to write the document.
+    pub output: Option<PathBuf>,
+}
+
+/// Where results are.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ReportSource {
+    /// In the results directory of a run of this machine.
+    Directory(PathBuf),
+    /// In a cluster.
+    Run {
+        /// Which cluster.
+        cluster: Choice,
+        /// The run.
+        name: String,
+    },
+}
+
+/// `lockstep get`
+#[derive(Debug, PartialEq, Eq)]
+pub struct GetRequest {
+    /// Which cluster.
+    pub cluster: Choice,
+    /// The run; all without it.
+    pub name: Option<String>,
+    /// Whether of all namespaces.
+    pub everywhere: bool,
+    /// How to print them.
+    pub format: Format,
+}
+
+/// How objects are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Words,
+    /// The objects, as JSON.
+    Json,
+    /// The objects, as YAML.
+    Yaml,
+}
+
+/// `lockstep watch`
+#[derive(Debug, PartialEq, Eq)]
+pub struct WatchRequest {
+    /// Which cluster.
+    pub cluster: Choice,
+    /// The run.
+    pub name: String,
+    /// How to show what happens.
+    pub style: Style,
+}
+
+/// `lockstep stop`
+#[derive(Debug, PartialEq, Eq)]
+pub struct StopRequest {
+    /// Which cluster.
+    pub cluster: Choice,
+    /// The run.
+    pub name: String,
+    /// Whether without cleanup.
+    pub immediate: bool,
+    /// Why.
+    pub reason: Option<String>,
+    /// Whether to wait for its end.
+    pub wait: bool,
 }
 
 /// How to show what happens.
@@ -91,15 +165,18 @@ pub struct Surroundings {
     pub progress_is_terminal: bool,
     /// The user wants neither colour nor movement (`NO_COLOR`), or the terminal knows none (`TERM=dumb`).
     pub calm: bool,
+    /// The program goes by the name of a plugin of kubectl.
+    pub is_plugin: bool,
 }
 
 impl Surroundings {
-    /// Those of this process.
-    pub fn look() -> Self {
+    /// Those of this process, which was started as `program`.
+    pub fn look(program: &OsStr) -> Self {
         let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         Self {
             progress_is_terminal: std::io::stderr().is_terminal(),
             calm: is_set("NO_COLOR") || std::env::var_os("TERM").is_some_and(|term| term == "dumb"),
+            is_plugin: Path::new(program).file_stem().is_some_and(|name| name == "kubectl-lockstep"),
         }
     }
 }
@@ -109,12 +186,7 @@ impl Request {
     pub fn of(typed: Cli, around: &Surroundings) -> Self {
         match typed.command {
             Command::Run(run) => {
-                let style = match (run.json, run.quiet) {
-                    (true, _) => Style::Json,
-                    (_, true) => Style::Quiet,
-                    _ if around.progress_is_terminal && !around.calm => Style::Terminal,
-                    _ => Style::Plain,
-                };
+                let style = Style::of(run.json, run.quiet, around);
                 let (results, agent_binary) = (run.results, run.agent_binary);
                 Self::Run(RunRequest { input: Input::of(run.source), style, results, agent_binary })
             }
@@ -124,10 +196,66 @@ impl Request {
                 agent_binary: validate.agent_binary,
             }),
             Command::Plan(plan) => Self::Plan(PlanRequest { input: Input::of(plan.source) }),
-            Command::Report(report) => {
-                Self::Report(ReportRequest { directory: report.directory, json: report.json })
-            }
+            Command::Report(report) => Self::Report(ReportRequest::of(report, around)),
+            Command::Get(get) => Self::Get(GetRequest {
+                cluster: Choice::of(get.cluster),
+                name: get.name,
+                everywhere: get.everywhere,
+                format: match get.output {
+                    None => Format::Words,
+                    Some(Document::Json) => Format::Json,
+                    Some(Document::Yaml) => Format::Yaml,
+                },
+            }),
+            Command::Watch(watch) => Self::Watch(WatchRequest {
+                style: Style::of(watch.json, watch.quiet, around),
+                cluster: Choice::of(watch.cluster),
+                name: watch.name,
+            }),
+            Command::Stop(stop) => Self::Stop(StopRequest {
+                cluster: Choice::of(stop.cluster),
+                name: stop.name,
+                immediate: stop.immediate,
+                reason: stop.reason,
+                wait: stop.wait,
+            }),
         }
+    }
+}
+
+impl Style {
+    fn of(json: bool, quiet: bool, around: &Surroundings) -> Self {
+        match (json, quiet) {
+            (true, _) => Self::Json,
+            (_, true) => Self::Quiet,
+            _ if around.progress_is_terminal && !around.calm => Self::Terminal,
+            _ => Self::Plain,
+        }
+    }
+}
+
+impl Choice {
+    fn of(typed: typed::Cluster) -> Self {
+        let typed::Cluster { kubeconfig, context, namespace } = typed;
+        Self { kubeconfig, context, namespace }
+    }
+}
+
+impl ReportRequest {
+    /// A directory, unless something says that a cluster is meant: never a guess out of what happens to be there.
+    fn of(typed: typed::Report, around: &Surroundings) -> Self {
+        let typed::Report { source, json, output, cluster } = typed;
+        let cluster = Choice::of(cluster);
+        let text = source.to_str().unwrap_or_default();
+        let source = match typed::in_cluster(text) {
+            Some(name) => ReportSource::Run { cluster, name: name.to_owned() },
+            // No name of a run has a slash.
+            None if (around.is_plugin || cluster.is_made()) && !text.contains('/') => {
+                ReportSource::Run { cluster, name: text.to_owned() }
+            }
+            None => ReportSource::Directory(source),
+        };
+        Self { source, json, output }
     }
 }
 
@@ -146,7 +274,7 @@ mod tests {
     use super::*;
     use clap::Parser as _;
 
-    const TERMINAL: Surroundings = Surroundings { progress_is_terminal: true, calm: false };
+    const TERMINAL: Surroundings = Surroundings { progress_is_terminal: true, calm: false, is_plugin: false };
 
     fn request(line: &str, around: &Surroundings) -> Request {
         let typed = Cli::try_parse_from(line.split(' ')).expect("parses");
@@ -165,7 +293,7 @@ mod tests {
         let run = "lockstep run -f x.yaml";
         assert_eq!(style(run, &TERMINAL), Style::Terminal);
         assert_eq!(style(run, &Surroundings { calm: true, ..TERMINAL }), Style::Plain);
-        assert_eq!(style(run, &Surroundings { progress_is_terminal: false, calm: false }), Style::Plain);
+        assert_eq!(style(run, &Surroundings { progress_is_terminal: false, ..TERMINAL }), Style::Plain);
         assert_eq!(style("lockstep run -f x.yaml --json", &TERMINAL), Style::Json);
         assert_eq!(style("lockstep run -f x.yaml --quiet", &TERMINAL), Style::Quiet);
     }
@@ -180,6 +308,26 @@ mod tests {
     }
 
     #[test]
+    fn a_report_is_of_a_cluster_only_where_that_is_said() {
+        let source = |line: &str, is_plugin| match request(line, &Surroundings { is_plugin, ..TERMINAL }) {
+            Request::Report(report) => report.source,
+            other => panic!("{other:?}"),
+        };
+        let of = |namespace: Option<&str>| ReportSource::Run {
+            cluster: Choice { namespace: namespace.map(str::to_owned), ..Choice::default() },
+            name: "nightly".to_owned(),
+        };
+        assert_eq!(source("lockstep report nightly", false), ReportSource::Directory("nightly".into()));
+        assert_eq!(source("lockstep report nightly", true), of(None));
+        assert_eq!(source("lockstep report brun/nightly", false), of(None));
+        assert_eq!(source("lockstep report nightly -n perf", false), of(Some("perf")));
+        assert_eq!(
+            source("lockstep report results/nightly", true),
+            ReportSource::Directory("results/nightly".into())
+        );
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for line in [
             "lockstep",
@@ -188,6 +336,12 @@ mod tests {
             "lockstep run -f x.yaml --set nonsense",
             "lockstep run -f x.yaml --json --quiet",
             "lockstep walk -f x.yaml",
+            "lockstep get x -A",
+            "lockstep get -A -n perf",
+            "lockstep get x -o xml",
+            "lockstep watch",
+            "lockstep watch pod/x",
+            "lockstep stop x --immediate=maybe",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

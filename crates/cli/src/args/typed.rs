@@ -6,8 +6,10 @@ use std::path::PathBuf;
 /// Coordinated storage benchmarks.
 #[derive(Debug, Parser)]
 #[command(name = "lockstep", version, about, disable_help_subcommand = true)]
-#[command(after_help = "Exit codes of `lockstep run`: 0 succeeded, 1 a stage failed, 2 partial, 3 aborted, \
-4 unreachable, 5 refused,\n6 deadline, 7 a threshold was breached or the verdict is inconclusive. See docs/cli.md.")]
+#[command(
+    after_help = "Exit codes of `run` and `watch`: 0 succeeded, 1 a stage failed, 2 partial, 3 aborted, \
+4 unreachable, 5 refused,\n6 deadline, 7 a threshold was breached or the verdict is inconclusive. See docs/cli.md."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -23,8 +25,14 @@ pub enum Command {
     Validate(Validate),
     /// Show what a run would do, without doing it.
     Plan(Plan),
-    /// Print the results of a run again, also of one that was interrupted.
+    /// Print the results of a run again, also of one that was interrupted, or of one in a cluster.
     Report(Report),
+    /// Show the runs of a cluster, or everything about one.
+    Get(Get),
+    /// Follow a run of a cluster until it is over; ends with its exit code.
+    Watch(Watch),
+    /// End a run of a cluster early.
+    Stop(Stop),
 }
 
 /// Where the manifest is, and what replaces parts of it.
@@ -86,12 +94,112 @@ pub struct Plan {
 /// `lockstep report`
 #[derive(Debug, Args)]
 pub struct Report {
-    /// Results directory of a run.
-    #[arg(value_name = "DIR")]
-    pub directory: PathBuf,
+    /// Results directory of a run; or `brun/NAME`, the run of a cluster (with -n, --context or --kubeconfig, and as
+    /// `kubectl lockstep`, NAME does).
+    #[arg(value_name = "DIR|NAME")]
+    pub source: PathBuf,
     /// Print results.json instead of tables.
     #[arg(long)]
     pub json: bool,
+    /// Also write results.json into this directory, which is created; a file that is there already is kept.
+    #[arg(short, long = "output", value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+/// Which cluster, and which namespace of it.
+#[derive(Debug, Args)]
+pub struct Cluster {
+    /// The kubeconfig; without it `KUBECONFIG`, then `~/.kube/config`.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig; without it the current one.
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// The namespace; without it the context's.
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
+}
+
+/// `lockstep get`
+#[derive(Debug, Args)]
+pub struct Get {
+    /// The run; without it a table of all.
+    #[arg(value_name = "NAME", value_parser = run_name)]
+    pub name: Option<String>,
+    /// Runs of all namespaces.
+    #[arg(short = 'A', long = "all-namespaces", conflicts_with_all = ["name", "namespace"])]
+    pub everywhere: bool,
+    /// Print the objects instead.
+    #[arg(short, long = "output", value_name = "json|yaml")]
+    pub output: Option<Document>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+/// How to print an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Document {
+    /// As JSON.
+    Json,
+    /// As YAML.
+    Yaml,
+}
+
+/// `lockstep watch`
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// The run.
+    #[arg(value_name = "NAME", value_parser = run_name)]
+    pub name: String,
+    /// Print one JSON object per line instead of text, at most 2 s apart; see docs/cli.md.
+    #[arg(long, conflicts_with = "quiet")]
+    pub json: bool,
+    /// Print nothing before the results.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+/// `lockstep stop`
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// The run.
+    #[arg(value_name = "NAME", value_parser = run_name)]
+    pub name: String,
+    /// Skip cleanup; also after a stop that was not immediate.
+    #[arg(long)]
+    pub immediate: bool,
+    /// Why, for its Events and its report; at most 256 characters.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Wait until it is over.
+    #[arg(long)]
+    pub wait: bool,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+/// The name of a run as kubectl's users write it, with or without its kind in front.
+fn run_name(text: &str) -> Result<String, String> {
+    let name = in_cluster(text).unwrap_or(text);
+    if name.is_empty() || name.contains('/') {
+        return Err("expected the name of a run, e.g. nightly or brun/nightly".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
+/// The name behind a kind and a slash.
+pub fn in_cluster(text: &str) -> Option<&str> {
+    let (kind, name) = text.split_once('/')?;
+    let kinds = ["brun", "benchmarkrun", "benchmarkruns", "benchmarkruns.lockstep.dev"];
+    kinds.contains(&kind).then_some(name)
 }
 
 /// Splits at the first `=`; a path has none.

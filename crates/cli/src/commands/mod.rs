@@ -1,10 +1,13 @@
 //! One file per command. Each takes its request and returns the exit code; what it prints is in [`crate::display`]
 //! and [`crate::preview`].
 
+mod get;
 mod plan;
 mod report;
 mod run;
+mod stop;
 mod validate;
+mod watch;
 
 use crate::args::Request;
 use crate::output;
@@ -20,6 +23,9 @@ pub fn dispatch(request: Request) -> u8 {
         Request::Validate(request) => validate::validate(&request),
         Request::Plan(request) => plan::plan(&request),
         Request::Report(request) => report::report(&request),
+        Request::Get(request) => get::get(&request),
+        Request::Watch(request) => watch::watch(&request),
+        Request::Stop(request) => stop::stop(&request),
     };
     outcome.unwrap_or_else(|problem| {
         output::complain(&problem);

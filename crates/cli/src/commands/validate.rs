@@ -3,8 +3,8 @@
 
 use super::Outcome;
 use crate::args::ValidateRequest;
-use crate::format;
 use crate::{input, local, output, preview};
+use lockstep_core::format;
 use lockstep_core::problem::exit;
 
 /// Checks the manifest, and the target where that was asked for.

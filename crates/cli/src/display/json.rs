@@ -3,18 +3,14 @@
 //!
 //! Names are camelCase, numbers are integers with the unit in the name, and every object has `type` and `time`.
 
-use super::{Scene, picture, waiting};
+use super::picture::{Picture, StagePicture};
+use super::story::Event;
+use super::{Ending, Scene};
 use crate::output;
-use lockstep_coordinator::Snapshot;
-use lockstep_coordinator::progress::progress;
+use lockstep_coordinator::progress::AgentCounts;
 use lockstep_core::problem::Problem;
-use lockstep_core::results::Report;
-use lockstep_core::run::StageState;
-use lockstep_core::run::agent::AgentState;
-use lockstep_core::run::message::Told;
-use lockstep_core::thresholds::{Outcome, ThresholdResult, Verdict};
+use lockstep_core::thresholds::ThresholdResult;
 use serde::Serialize;
-use std::path::Path;
 
 /// Time between two progress objects, nanoseconds.
 const EVERY_NS: u64 = 1_000_000_000;
@@ -22,9 +18,8 @@ const EVERY_NS: u64 = 1_000_000_000;
 /// Objects of a run.
 #[derive(Debug)]
 pub struct Json {
-    scene: Scene,
-    last_ns: u64,
-    last_stage: Option<u32>,
+    last_ns: Option<u64>,
+    last_stage: Option<usize>,
 }
 
 #[derive(Debug, Serialize)]
@@ -33,13 +28,16 @@ enum Line<'a> {
     Begin {
         time: String,
         version: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<&'a str>,
         run: &'a str,
         uid: &'a str,
         seed: u64,
         target_uri: &'a str,
-        agents: u32,
-        stages: Vec<&'a str>,
-        results: String,
+        agents: u64,
+        stages: &'a [String],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        results: Option<&'a str>,
         notes: &'a [String],
     },
     Progress {
@@ -47,8 +45,8 @@ enum Line<'a> {
         elapsed_ms: u64,
         stage: Option<&'a str>,
         stages: Vec<StageLine<'a>>,
-        agents: AgentCounts,
-        waiting_for: Option<String>,
+        agents: AgentsLine,
+        waiting_for: Option<&'a str>,
         aborting: bool,
         degraded: &'a [String],
     },
@@ -67,13 +65,13 @@ enum Line<'a> {
     },
     End {
         time: String,
-        outcome: Outcome,
-        verdict: Verdict,
+        outcome: &'a str,
+        verdict: &'a str,
         exit_code: u8,
         degraded: &'a [String],
         thresholds: &'a [ThresholdResult],
         problems: &'a [Problem],
-        results: String,
+        results: &'a str,
     },
 }
 
@@ -97,75 +95,70 @@ struct StageLine<'a> {
     skew_ns: Option<u64>,
 }
 
-/// Agents by what can be said of them. One whose attempt has not said hello yet is only desired.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct AgentCounts {
-    desired: u32,
-    heard: u32,
-    disconnected: u32,
-    stalled: u32,
-    lost: u32,
-    completed: u32,
+struct AgentsLine {
+    desired: u64,
+    heard: u64,
+    disconnected: u64,
+    stalled: u64,
+    lost: u64,
+    completed: u64,
 }
 
 impl Json {
     /// Says what is run.
-    pub fn begin(scene: Scene, notes: &[String]) -> Self {
-        let plan = &scene.plan;
+    pub fn begin(scene: &Scene, notes: &[String]) -> Self {
+        let Scene { namespace, run, uid, seed, target_uri, agents, stages, results } = scene;
         print(&Line::Begin {
             time: now(),
             version: env!("CARGO_PKG_VERSION"),
-            run: &plan.run.name,
-            uid: &plan.run.uid,
-            seed: plan.dataset.seed,
-            target_uri: &plan.target.uri,
-            agents: plan.replicas,
-            stages: plan.stages.iter().map(|stage| stage.name.as_str()).collect(),
-            results: scene.results.display().to_string(),
+            namespace: namespace.as_deref(),
+            run,
+            uid,
+            seed: *seed,
+            target_uri,
+            agents: *agents,
+            stages,
+            results: results.as_deref(),
             notes,
         });
-        Self { scene, last_ns: 0, last_stage: None }
+        Self { last_ns: None, last_stage: None }
     }
 
     /// Says how the run stands, once a second and when the stage changes.
-    pub fn refresh(&mut self, snapshot: &Snapshot) {
-        let changed = self.last_stage != snapshot.view.stage;
-        if !changed && snapshot.at_ns.saturating_sub(self.last_ns) < EVERY_NS {
+    pub fn refresh(&mut self, picture: &Picture) {
+        let is_due = self.last_ns.is_none_or(|last_ns| picture.elapsed_ns.abs_diff(last_ns) >= EVERY_NS);
+        if self.last_stage == picture.stage && !is_due {
             return;
         }
-        (self.last_ns, self.last_stage) = (snapshot.at_ns, snapshot.view.stage);
-        let plan = &self.scene.plan;
-        let view = &snapshot.view;
+        (self.last_ns, self.last_stage) = (Some(picture.elapsed_ns), picture.stage);
+        let stage = picture.stage.and_then(|stage| picture.stages.get(stage));
+        let stages = picture.stages.iter().enumerate();
         print(&Line::Progress {
             time: now(),
-            elapsed_ms: elapsed_ms(snapshot.at_ns, snapshot),
-            stage: view
-                .stage
-                .and_then(|stage| plan.stages.get(stage as usize))
-                .map(|stage| stage.name.as_str()),
-            stages: (0..plan.stages.len())
-                .filter_map(|index| stage_line(&self.scene, snapshot, index))
-                .collect(),
-            agents: agents(snapshot),
-            waiting_for: waiting::reason(snapshot),
-            aborting: view.aborting,
-            degraded: &view.degraded,
+            elapsed_ms: picture.elapsed_ns / 1_000_000,
+            stage: stage.map(|stage| stage.name.as_str()),
+            stages: stages.map(|(index, stage)| stage_line(stage, picture.has_begun(index))).collect(),
+            agents: agents(&picture.agents),
+            waiting_for: picture.waits_for.as_deref(),
+            aborting: picture.aborting,
+            degraded: &picture.degraded,
         });
     }
 
     /// Says what happened.
-    pub fn told(&mut self, told: &Told, snapshot: &Snapshot) {
+    pub fn told(&mut self, event: &Event<'_>, picture: &Picture) {
         print(&Line::Event {
             time: now(),
-            elapsed_ms: elapsed_ms(told.at_ns, snapshot),
-            agent: told.agent.map(|(index, _)| index),
-            attempt: told.agent.map(|(_, attempt)| attempt),
-            what: &told.what,
-            reason: &told.reason,
-            notable: told.notable,
+            elapsed_ms: event.elapsed_ns / 1_000_000,
+            agent: event.agent.map(|(index, _)| index),
+            attempt: event.agent.map(|(_, attempt)| attempt),
+            what: event.what,
+            reason: &event.reason,
+            notable: event.notable,
         });
-        self.refresh(snapshot);
+        self.refresh(picture);
     }
 
     /// Says what the runner does.
@@ -174,29 +167,26 @@ impl Json {
     }
 
     /// Says what came of it.
-    pub fn end(self, report: &Report, results: &Path) {
+    pub fn end(self, ending: &Ending<'_>) {
+        let Ending { outcome, verdict, exit_code, degraded, thresholds, problems, results } = *ending;
         print(&Line::End {
             time: now(),
-            outcome: report.outcome,
-            verdict: report.verdict,
-            exit_code: report.exit_code,
-            degraded: &report.degraded,
-            thresholds: &report.thresholds,
-            problems: &report.problems,
-            results: results.display().to_string(),
+            outcome,
+            verdict,
+            exit_code,
+            degraded,
+            thresholds,
+            problems,
+            results,
         });
     }
 }
 
-fn stage_line<'a>(scene: &'a Scene, snapshot: &Snapshot, index: usize) -> Option<StageLine<'a>> {
-    let stage = scene.plan.stages.get(index)?;
-    let view = snapshot.view.stages.get(index)?;
-    let begun = view.facts.state != StageState::Waiting || snapshot.view.stage == Some(index as u32);
-    let progress = progress(&scene.plan, snapshot, index)?;
-    let live = snapshot.live.get(index).cloned().unwrap_or_default();
-    Some(StageLine {
+fn stage_line(stage: &StagePicture, begun: bool) -> StageLine<'_> {
+    let StagePicture { progress, live, .. } = stage;
+    StageLine {
         name: &stage.name,
-        state: view.facts.state.name(),
+        state: stage.state.name(),
         done: if begun { progress.done } else { 0 },
         total: progress.total,
         unit: progress.unit,
@@ -209,30 +199,13 @@ fn stage_line<'a>(scene: &'a Scene, snapshot: &Snapshot, index: usize) -> Option
         bytes_per_second: live.bytes_per_s.max(0.0) as u64,
         p50_ns: live.p50_ns,
         p99_ns: live.p99_ns,
-        skew_ns: view.facts.skew_ns,
-    })
-}
-
-fn agents(snapshot: &Snapshot) -> AgentCounts {
-    let mut counts = AgentCounts { desired: snapshot.view.agents.len() as u32, ..AgentCounts::default() };
-    for agent in &snapshot.view.agents {
-        let counter = match &agent.state {
-            AgentState::Active(_) if !picture::takes_part(&agent.state) => continue,
-            AgentState::Active(_) => &mut counts.heard,
-            AgentState::Disconnected { .. } => &mut counts.disconnected,
-            AgentState::Stalled { .. } => &mut counts.stalled,
-            AgentState::Completed => &mut counts.completed,
-            AgentState::Lost(_) | AgentState::Failed | AgentState::LeftBehind | AgentState::Aborted => {
-                &mut counts.lost
-            }
-        };
-        *counter += 1;
+        skew_ns: stage.skew_ns,
     }
-    counts
 }
 
-fn elapsed_ms(at_ns: u64, snapshot: &Snapshot) -> u64 {
-    at_ns.saturating_sub(snapshot.began_ns) / 1_000_000
+fn agents(counts: &AgentCounts) -> AgentsLine {
+    let AgentCounts { desired, heard, disconnected, stalled, lost, completed } = *counts;
+    AgentsLine { desired, heard, disconnected, stalled, lost, completed }
 }
 
 fn now() -> String {

@@ -4,7 +4,7 @@
 //! Pure text of single-width characters. Deliberately no colour and no cursor: [`super::terminal`] has those, and a log
 //! takes the line in [full](Line::full).
 
-use crate::format::table::{cut, width};
+use lockstep_core::format::table::{cut, width};
 
 /// Columns of a bar where there is room.
 const BAR_MAX: usize = 20;

@@ -1,201 +1,112 @@
-//! One snapshot as stages: the sign and the parts of each stage's line.
+//! What every display draws: a run at one instant, without a word in it.
+//!
+//! It is made either of the coordinator's snapshot, on one machine, or of the status of an object, on a cluster
+//! ([`crate::cluster::seen`]), so that both look the same. How far a stage is, who is there and what is waited for are computed
+//! in `lockstep_coordinator`, for both.
 
-use super::layout::{Line, Part};
-use crate::format::{bytes, bytes_per_s, clock, count, decimal_milli, latency, long_span, short_count, span};
-use lockstep_coordinator::progress::{Progress, began_ns, progress};
-use lockstep_coordinator::{LiveStage, Snapshot};
-use lockstep_core::plan::{Plan, StageKind};
+use lockstep_coordinator::progress::{AgentCounts, Progress, began_ns, progress};
+use lockstep_coordinator::{LiveStage, Snapshot, waiting};
+use lockstep_core::plan::Plan;
 use lockstep_core::run::StageState;
-use lockstep_core::run::agent::{AgentState, Position};
-use lockstep_core::run::view::StageView;
 
-/// Whether an agent is there: its attempt has said hello, and is heard.
-#[must_use]
-pub fn takes_part(state: &AgentState) -> bool {
-    state.is_heard() && state.position() != Some(Position::Expected)
+/// A run at one instant.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Picture {
+    /// Since the run began, nanoseconds.
+    pub elapsed_ns: u64,
+    /// Index of the stage under way.
+    pub stage: Option<usize>,
+    /// The stages, in their order.
+    pub stages: Vec<StagePicture>,
+    /// Its agents, by what can be said of them.
+    pub agents: AgentCounts,
+    /// The worst bound of a clock's error, nanoseconds.
+    pub clock_error_ns: Option<u64>,
+    /// What the run waits for; `None` while everybody works.
+    pub waits_for: Option<String>,
+    /// Why results are not what they would be on a quiet day; only grows.
+    pub degraded: Vec<String>,
+    /// Whether the run is being stopped.
+    pub aborting: bool,
 }
 
-/// Whether a warm-up has given way to the stage behind it: nothing is done in it any more, and only its results are
-/// still to come.
-fn has_flowed_on(plan: &Plan, snapshot: &Snapshot, index: usize) -> bool {
-    plan.stages.get(index).is_some_and(|stage| stage.kind.is_discard())
-        && snapshot.view.stage.is_some_and(|stage| stage as usize > index)
+/// A stage at one instant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StagePicture {
+    /// Its name.
+    pub name: String,
+    /// What it does: `preflight`, `prepare`, `execute` or `cleanup`; empty where nobody says.
+    pub kind: String,
+    /// Where it stands.
+    pub state: StageState,
+    /// Whether it has given way to the stage behind it: nothing is done in it any more, and only its results are still
+    /// to come.
+    pub has_flowed_on: bool,
+    /// Until its start, where that is still to come, nanoseconds.
+    pub starts_in_ns: Option<u64>,
+    /// How far it is.
+    pub progress: Progress,
+    /// What was measured so far.
+    pub live: LiveStage,
+    /// Agents that took part.
+    pub agents: u64,
+    /// Objects written or removed.
+    pub changed: u64,
+    /// Objects that already were as they should be.
+    pub unchanged: u64,
+    /// Objects that were given back and done again.
+    pub returned: u64,
+    /// Latest start of an agent minus the earliest, nanoseconds.
+    pub skew_ns: Option<u64>,
 }
 
-/// The sign in front of a stage.
-#[must_use]
-pub fn mark(plan: &Plan, snapshot: &Snapshot, index: usize) -> &'static str {
-    let state = snapshot.view.stages.get(index).map_or(StageState::Waiting, |view| view.facts.state);
-    match state {
-        StageState::Waiting if snapshot.view.stage == Some(index as u32) => "▶",
-        StageState::Working if has_flowed_on(plan, snapshot, index) => "✔",
-        StageState::Done => "✔",
-        StageState::Failed => "✖",
-        StageState::Starting | StageState::Working => "▶",
-        StageState::Skipped => "-",
-        StageState::Waiting => " ",
+impl Picture {
+    /// A run of `plan` as the coordinator sees it.
+    #[must_use]
+    pub fn of(plan: &Plan, snapshot: &Snapshot) -> Self {
+        let view = &snapshot.view;
+        Self {
+            elapsed_ns: snapshot.at_ns.saturating_sub(snapshot.began_ns),
+            stage: view.stage.map(|stage| stage as usize),
+            stages: (0..plan.stages.len()).filter_map(|index| stage(plan, snapshot, index)).collect(),
+            agents: AgentCounts::of(view),
+            clock_error_ns: view.agents.iter().filter_map(|agent| agent.clock_error_ns).max(),
+            waits_for: waiting::reason(snapshot),
+            degraded: view.degraded.clone(),
+            aborting: view.aborting,
+        }
+    }
+
+    /// Whether a stage is under way or was: preflight has no start of its own, and begins with the first hello.
+    #[must_use]
+    pub fn has_begun(&self, index: usize) -> bool {
+        self.stage == Some(index)
+            || self.stages.get(index).is_some_and(|stage| stage.state != StageState::Waiting)
     }
 }
 
-/// The line of a stage, without its sign and name.
-#[must_use]
-pub fn line(plan: &Plan, snapshot: &Snapshot, index: usize) -> Line {
-    let (Some(stage), Some(view), Some(progress)) =
-        (plan.stages.get(index), snapshot.view.stages.get(index), progress(plan, snapshot, index))
-    else {
-        return Line::of("");
+fn stage(plan: &Plan, snapshot: &Snapshot, index: usize) -> Option<StagePicture> {
+    let (stage, view) = (plan.stages.get(index)?, snapshot.view.stages.get(index)?);
+    let started_ns = match view.facts.state {
+        StageState::Starting => view.facts.planned_start_ns,
+        StageState::Working => Some(began_ns(snapshot, index)),
+        _ => None,
     };
-    let live = snapshot.live.get(index).cloned().unwrap_or_default();
-    let current = snapshot.view.stage == Some(index as u32);
-    match view.facts.state {
-        // Preflight has no start of its own: it begins with the first hello.
-        StageState::Waiting if current => working(plan, snapshot, &progress, &live),
-        StageState::Waiting => Line::of("waiting"),
-        StageState::Skipped => Line::of("skipped"),
-        StageState::Starting => starting(snapshot, index),
-        StageState::Working if snapshot.at_ns < began_ns(snapshot, index) => starting(snapshot, index),
-        // What it came to is not known before its results are handed in.
-        StageState::Working if has_flowed_on(plan, snapshot, index) => {
-            Line::of("over; its results come with those of the stage behind it")
-        }
-        StageState::Working => working(plan, snapshot, &progress, &live),
-        StageState::Done | StageState::Failed => over(snapshot, &stage.kind, view, &progress, &live),
-    }
-}
-
-fn starting(snapshot: &Snapshot, index: usize) -> Line {
-    let planned = snapshot.view.stages.get(index).and_then(|stage| stage.facts.planned_start_ns);
-    match planned.and_then(|at_ns| at_ns.checked_sub(snapshot.at_ns)) {
-        Some(left_ns) => Line::of(format!("starts together in {}", span(left_ns))),
-        None => Line { waits_for: super::waiting::reason(snapshot), ..Line::of("getting ready") },
-    }
-}
-
-/// What the line of a stage under way gives up as it gets narrower, in this order; the last are those that an operator
-/// needs: how far, on how many agents, how fast, how slow at worst, with how many errors.
-mod step {
-    pub(super) const WORDS: u8 = 1;
-    pub(super) const MEDIAN: u8 = 2;
-    pub(super) const THROUGHPUT: u8 = 3;
-    pub(super) const BAR: u8 = 4;
-    pub(super) const FORECAST: u8 = 5;
-    pub(super) const SHARE: u8 = 6;
-    pub(super) const NOUNS: u8 = 7;
-    pub(super) const DIGITS: u8 = 8;
-}
-
-/// A stage under way: how far, by how many agents, how fast, until when.
-fn working(plan: &Plan, snapshot: &Snapshot, progress: &Progress, live: &LiveStage) -> Line {
-    let mut parts = Vec::new();
-    let states = snapshot.view.agents.iter().map(|agent| &agent.state);
-    match progress.unit {
-        "agents" => parts.push(
-            Part::new(format!("{}/{} agents ready", progress.done, progress.total))
-                .shorter(step::NOUNS, format!("{}/{} ready", progress.done, progress.total)),
-        ),
-        unit => {
-            parts.push(how_far(progress, unit));
-            let there = states.filter(|state| takes_part(state) || **state == AgentState::Completed).count();
-            let share = format!("{there}/{}", plan.replicas);
-            parts.push(Part::new(format!("{share} agents")).shorter(step::NOUNS, share));
-        }
-    }
-    if live.operations > 0 || live.errors > 0 {
-        let rate = live.operations_per_s.max(0.0) as u64;
-        parts.push(
-            Part::new(format!("{} op/s", count(rate)))
-                .shorter(step::DIGITS, format!("{}/s", short_count(rate))),
-        );
-        parts.push(Part::new(bytes_per_s(live.bytes_per_s.max(0.0) as u64)).gone(step::THROUGHPUT));
-        if let (Some(p50_ns), Some(p99_ns)) = (live.p50_ns, live.p99_ns) {
-            parts.push(Part::new(format!("p50 {}", latency(p50_ns))).gone(step::MEDIAN));
-            parts.push(Part::new(format!("p99 {}", latency(p99_ns))));
-        }
-        parts.push(
-            Part::new(errors(live.errors))
-                .shorter(step::NOUNS, format!("{} err", count(live.errors)))
-                .shorter(step::DIGITS, format!("{} err", short_count(live.errors))),
-        );
-    }
-    if let (Some(remaining_ns), true) = (progress.remaining_ns, progress.unit != "milliseconds") {
-        let left = format!("{} left", long_span(remaining_ns.div_ceil(1_000_000_000)));
-        parts.push(Part::new(left).gone(step::FORECAST));
-    }
-    Line {
-        bar: Some((progress.per_mille(), step::BAR)),
-        parts,
-        between: "  ",
-        waits_for: super::waiting::reason(snapshot),
-    }
-}
-
-/// `0:22 / 0:30`, or `6,000 of 20,000 objects`.
-fn how_far(progress: &Progress, unit: &str) -> Part {
-    if unit == "milliseconds" {
-        let total_ns = progress.total * 1_000_000;
-        let (at, total) = (clock(progress.elapsed_ns.min(total_ns)), clock(total_ns));
-        return Part::new(format!("{at} / {total}")).shorter(step::WORDS, format!("{at}/{total}"));
-    }
-    let (done, total) = (count(progress.done), count(progress.total));
-    Part::new(format!("{done} of {total} {unit}"))
-        .shorter(step::WORDS, format!("{done}/{total}"))
-        .shorter(step::SHARE, format!("{} %", progress.per_mille() / 10))
-}
-
-/// A stage that is over: what it came to.
-fn over(
-    snapshot: &Snapshot,
-    kind: &StageKind,
-    view: &StageView,
-    progress: &Progress,
-    live: &LiveStage,
-) -> Line {
-    let mut parts = Vec::new();
-    let took = Part::new(span(progress.elapsed_ns));
-    if let StageKind::Preflight = kind {
-        // As it was then, whoever is lost now.
-        parts.push(Part::new(format!("{}/{} agents", view.facts.agents, progress.total)));
-        if let Some(error_ns) = snapshot.view.agents.iter().filter_map(|agent| agent.clock_error_ns).max() {
-            parts.push(Part::new(format!("clock error ≤ {}", latency(error_ns))));
-        }
-        parts.push(took);
-        return Line { bar: None, parts, between: " · ", waits_for: None };
-    }
-    let objects = view.changed + view.unchanged;
-    let (worked, noun, unit) = match kind.execute() {
-        Some(_) => (live.operations, "operations", "op/s"),
-        None => (objects, "objects", "objects/s"),
-    };
-    parts.push(Part::new(format!("{} {noun}", count(worked))));
-    if kind.execute().is_none() && view.unchanged > 0 {
-        let gone = if matches!(kind, StageKind::Cleanup { .. }) { "gone" } else { "there" };
-        let already = format!("{} were {gone} already", count(view.unchanged));
-        parts
-            .push(Part::new(already).shorter(5, format!("{} {gone} already", count(view.unchanged))).gone(6));
-    }
-    if live.bytes > 0 {
-        parts.push(Part::new(bytes(live.bytes)).gone(3));
-    }
-    parts.push(took);
-    if let Some(milli_rate) = per_second_milli(worked, progress.elapsed_ns) {
-        parts.push(Part::new(format!("{} {unit}", decimal_milli(milli_rate))).gone(2));
-    }
-    if let (true, Some(milli_rate)) = (live.bytes > 0, per_second_milli(live.bytes, progress.elapsed_ns)) {
-        parts.push(Part::new(bytes_per_s(milli_rate / 1_000)).gone(1));
-    }
-    parts.push(Part::new(errors(live.errors)));
-    if view.returned > 0 {
-        let again = format!("{} given back and done again", count(view.returned));
-        parts.push(Part::new(again).shorter(4, format!("{} done again", count(view.returned))));
-    }
-    Line { bar: None, parts, between: " · ", waits_for: None }
-}
-
-fn per_second_milli(amount: u64, elapsed_ns: u64) -> Option<u64> {
-    let milli = (u128::from(amount) * 1_000_000_000_000).checked_div(u128::from(elapsed_ns))?;
-    Some(u64::try_from(milli).unwrap_or(u64::MAX))
-}
-
-fn errors(number: u64) -> String {
-    format!("{} {}", count(number), if number == 1 { "error" } else { "errors" })
+    let now = snapshot.view.stage;
+    Some(StagePicture {
+        name: stage.name.clone(),
+        kind: stage.kind.name().to_owned(),
+        state: view.facts.state,
+        has_flowed_on: stage.kind.is_discard() && now.is_some_and(|now| now as usize > index),
+        starts_in_ns: started_ns
+            .and_then(|at_ns| at_ns.checked_sub(snapshot.at_ns))
+            .filter(|left_ns| *left_ns > 0),
+        progress: progress(plan, snapshot, index)?,
+        live: snapshot.live.get(index).cloned().unwrap_or_default(),
+        agents: view.facts.agents.into(),
+        changed: view.changed,
+        unchanged: view.unchanged,
+        returned: view.returned,
+        skew_ns: view.facts.skew_ns,
+    })
 }

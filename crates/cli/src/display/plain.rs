@@ -1,94 +1,81 @@
 //! Lines: one every 10 s, and at once on every change of a stage and every notable event. For logs and pipes.
 
-use super::story::{self, Doubts};
-use super::{Scene, picture, waiting};
+use super::lines;
+use super::picture::Picture;
+use super::story::Doubts;
 use crate::output;
-use lockstep_coordinator::Snapshot;
 use lockstep_core::run::StageState;
-use lockstep_core::run::message::Told;
 
 /// Longest time between two lines.
 const EVERY_NS: u64 = 10_000_000_000;
 
 /// Lines of a run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plain {
-    scene: Scene,
     states: Vec<StageState>,
     doubts: Doubts,
     last_ns: u64,
 }
 
 impl Plain {
-    /// Nothing was said yet.
-    pub fn new(scene: Scene) -> Self {
-        let states = vec![StageState::Waiting; scene.plan.stages.len()];
-        Self { scene, states, doubts: Doubts::default(), last_ns: 0 }
-    }
-
     /// Prints what is due.
-    pub fn refresh(&mut self, snapshot: &Snapshot) {
-        for text in self.due(snapshot) {
+    pub fn refresh(&mut self, picture: &Picture) {
+        for text in self.due(picture) {
             output::note(&text);
         }
-        for text in self.doubts.added(snapshot) {
-            output::note(&stamped(snapshot.at_ns.saturating_sub(snapshot.began_ns), &text));
+        for text in self.doubts.added(picture) {
+            output::note(&stamped(picture.elapsed_ns, &text));
         }
     }
 
-    /// Prints what is worth a line of its own.
-    pub fn told(&mut self, told: &Told, snapshot: &Snapshot) {
-        for text in self.due(snapshot) {
+    /// Prints a line of the story that was written `at_ns` after the run began, behind the stages as they stood then.
+    pub fn told(&mut self, at_ns: u64, line: Option<&str>, picture: &Picture) {
+        for text in self.due(picture) {
             output::note(&text);
         }
-        if story::is_worth_a_line(told) {
-            let text = story::line(told, &self.scene.plan, snapshot);
-            output::note(&stamped(told.at_ns.saturating_sub(snapshot.began_ns), &text));
+        if let Some(text) = line {
+            output::note(&stamped(at_ns, text));
         }
-        self.refresh(snapshot);
+        self.refresh(picture);
     }
 
     /// Prints what the last picture adds.
-    pub fn end(mut self, last: &Snapshot) {
+    pub fn end(mut self, last: &Picture) {
         self.refresh(last);
     }
 
     /// The lines that are due: stages that changed, and the one under way every [`EVERY_NS`].
-    pub(super) fn due(&mut self, snapshot: &Snapshot) -> Vec<String> {
-        let plan = &self.scene.plan;
-        let run_ns = snapshot.at_ns.saturating_sub(snapshot.began_ns);
+    pub(super) fn due(&mut self, picture: &Picture) -> Vec<String> {
         let line = |index: usize| {
-            let name = plan.stages.get(index).map_or("", |stage| stage.name.as_str());
-            let text = picture::line(plan, snapshot, index).full();
-            stamped(run_ns, &format!("{} {name}  {text}", picture::mark(plan, snapshot, index)))
+            let name = picture.stages.get(index).map_or("", |stage| stage.name.as_str());
+            let text = lines::line(picture, index).full();
+            stamped(picture.elapsed_ns, &format!("{} {name}  {text}", lines::mark(picture, index)))
         };
-        let mut lines = Vec::new();
-        for (index, view) in snapshot.view.stages.iter().enumerate() {
-            let Some(known) = self.states.get_mut(index) else { continue };
-            let changed = *known != view.facts.state;
-            *known = view.facts.state;
+        let mut due = Vec::new();
+        self.states.resize(picture.stages.len(), StageState::Waiting);
+        for (index, (stage, known)) in picture.stages.iter().zip(&mut self.states).enumerate() {
             // A countdown says nothing at its first instant that the next line would not.
-            if changed && view.facts.state != StageState::Waiting {
-                lines.push(line(index));
+            if *known != stage.state && stage.state != StageState::Waiting {
+                due.push(line(index));
             }
+            *known = stage.state;
         }
-        let wait = waiting::reason(snapshot);
-        let is_due = snapshot.at_ns.saturating_sub(self.last_ns.max(snapshot.began_ns)) >= EVERY_NS;
-        if lines.is_empty() && is_due {
-            match (snapshot.view.stage, &wait) {
-                (Some(stage), _) => lines.push(line(stage as usize)),
-                (None, Some(wait)) => lines.push(stamped(run_ns, wait)),
+        let is_due = picture.elapsed_ns.abs_diff(self.last_ns) >= EVERY_NS;
+        if due.is_empty() && is_due {
+            match (picture.stage, &picture.waits_for) {
+                (Some(stage), _) => due.push(line(stage)),
+                (None, Some(wait)) => due.push(stamped(picture.elapsed_ns, wait)),
                 (None, None) => {}
             }
         }
-        if !lines.is_empty() {
-            self.last_ns = snapshot.at_ns;
+        if !due.is_empty() {
+            self.last_ns = picture.elapsed_ns;
         }
-        lines
+        due
     }
 }
 
 /// A line with the time since the run began in front.
 fn stamped(run_ns: u64, text: &str) -> String {
-    format!("{:>8}  {text}", crate::format::clock(run_ns))
+    format!("{:>8}  {text}", lockstep_core::format::clock(run_ns))
 }

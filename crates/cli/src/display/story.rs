@@ -3,12 +3,44 @@
 //! The words are for whoever is called at night; `--json` and the timeline keep the names of the states. Deliberately no
 //! judgement: what makes a run `Degraded` was decided, and worded, in `lockstep_core::run`.
 
-use super::picture;
-use crate::format::clock;
+use super::picture::Picture;
 use lockstep_coordinator::Snapshot;
-use lockstep_coordinator::progress::began_ns;
+use lockstep_coordinator::progress::{began_ns, takes_part};
+use lockstep_core::format::clock;
 use lockstep_core::plan::Plan;
 use lockstep_core::run::message::Told;
+
+/// Something that happened, for displays of every style.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// When, since the run began, nanoseconds.
+    pub elapsed_ns: u64,
+    /// Index and attempt, where it happened to an agent.
+    pub agent: Option<(u32, u32)>,
+    /// What, in one word.
+    pub what: &'a str,
+    /// Why.
+    pub reason: String,
+    /// Whether somebody should look.
+    pub notable: bool,
+    /// Its line in the story, where it is worth one.
+    pub line: Option<String>,
+}
+
+impl<'a> Event<'a> {
+    /// What the coordinator told, in a run that stood like this shortly after.
+    #[must_use]
+    pub fn of(told: &'a Told, plan: &Plan, snapshot: &Snapshot) -> Self {
+        Self {
+            elapsed_ns: told.at_ns.saturating_sub(snapshot.began_ns),
+            agent: told.agent,
+            what: &told.what,
+            reason: told.reason.clone(),
+            notable: told.notable,
+            line: is_worth_a_line(told).then(|| line(told, plan, snapshot)),
+        }
+    }
+}
 
 /// One line of the story, as the run stood shortly after: `agent 1 lost in mixed at 0:06: its process ended: signal 9 ·
 /// 3 of 4 agents go on`.
@@ -25,7 +57,7 @@ pub fn line(told: &Told, plan: &Plan, snapshot: &Snapshot) -> String {
     let rest = match told.what.as_ref() {
         "Lost" | "Failed" | "LeftBehind" => {
             let others = snapshot.view.agents.iter().filter(|agent| agent.index != index);
-            let left = others.filter(|agent| picture::takes_part(&agent.state)).count();
+            let left = others.filter(|agent| takes_part(&agent.state)).count();
             format!("{} · {left} of {} agents go on", reason(told), plan.replicas)
         }
         // The reason is the stage that it joins, which stands in front.
@@ -48,9 +80,9 @@ pub struct Doubts {
 }
 
 impl Doubts {
-    /// The reasons that this snapshot adds, as lines.
-    pub fn added(&mut self, snapshot: &Snapshot) -> Vec<String> {
-        let reasons = &snapshot.view.degraded;
+    /// The reasons that this picture adds, as lines.
+    pub fn added(&mut self, picture: &Picture) -> Vec<String> {
+        let reasons = &picture.degraded;
         let added = reasons.iter().skip(self.told).map(|reason| format!("degraded: {reason}")).collect();
         self.told = self.told.max(reasons.len());
         added
@@ -151,11 +183,10 @@ mod tests {
 
     #[test]
     fn a_doubt_is_told_once() {
-        let plan = plan();
-        let mut now = snapshot(&plan, S);
+        let mut now = Picture::default();
         let mut doubts = Doubts::default();
         assert!(doubts.added(&now).is_empty());
-        now.view.degraded = vec!["a".to_owned(), "b".to_owned()];
+        now.degraded = vec!["a".to_owned(), "b".to_owned()];
         assert_eq!(doubts.added(&now), ["degraded: a", "degraded: b"]);
         assert!(doubts.added(&now).is_empty());
     }

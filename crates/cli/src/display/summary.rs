@@ -2,21 +2,20 @@
 //! in doubt beside it.
 
 use super::thresholds;
-use crate::format::{Table, bytes, count, decimal_milli, latency, mebibytes, span};
 use crate::results::{agents, memory};
+use lockstep_core::format::{Table, bytes, count, decimal_milli, latency, mebibytes, span};
 use lockstep_core::results::Report;
 use lockstep_core::results::part::{PartState, Pause};
 use lockstep_core::results::stage::{AgentRow, LatencyReport, OpReport, StageReport, StartReport};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 
 /// Agents, reasons and problems that are shown one by one; more are counted.
 const SHOWN: usize = 8;
 
-/// The tables of a run. `ended`: whether its end was recorded.
+/// The tables of a run. `results`: where they are. `ended`: whether its end was recorded.
 #[must_use]
-pub fn render(report: &Report, results: &Path, ended: bool) -> String {
+pub fn render(report: &Report, results: &str, ended: bool) -> String {
     let mut text = String::new();
     for stage in report.stages.iter().filter(|stage| !stage.agents.is_empty()) {
         push_stage(&mut text, stage);
@@ -40,7 +39,7 @@ pub fn render(report: &Report, results: &Path, ended: bool) -> String {
         ("None", false) => "no verdict".to_owned(),
         _ => verdict,
     };
-    let _ = writeln!(text, " {outcome}{doubt} · {verdict} · results: {}/", results.display());
+    let _ = writeln!(text, " {outcome}{doubt} · {verdict} · results: {results}");
     text
 }
 

@@ -1,17 +1,15 @@
 //! Bars that move: one line per stage, and one for what the run waits for, redrawn in place on standard error. Events
 //! scroll by above them.
 //!
-//! What the lines say is [`picture::line`], how they fit the width is [`super::layout`]; the library below only keeps
+//! What the lines say is [`lines::line`], how they fit the width is [`super::layout`]; the library below only keeps
 //! them in place.
 
-use super::story::{self, Doubts};
-use super::{Scene, picture, waiting};
-use crate::format::table::{cut, fitted, width};
+use super::lines;
+use super::picture::Picture;
+use super::story::Doubts;
 use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use lockstep_coordinator::Snapshot;
-use lockstep_core::plan::Plan;
-use lockstep_core::run::message::Told;
+use lockstep_core::format::table::{cut, fitted, width};
 
 /// Columns in front of a stage's line beside its name: a space, the sign, a space, and two behind the name.
 const MARGIN: usize = 5;
@@ -19,7 +17,6 @@ const MARGIN: usize = 5;
 /// The bars of a run.
 #[derive(Debug)]
 pub struct Terminal {
-    scene: Scene,
     term: Term,
     lines: MultiProgress,
     stages: Vec<ProgressBar>,
@@ -28,40 +25,38 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// One line per stage of the plan, and one below them.
-    pub fn new(scene: Scene) -> Self {
+    /// A line for what the run waits for; those of its stages come with its first picture.
+    pub fn new() -> Self {
         let lines = MultiProgress::new();
-        // A template of constants parses; without one a line still shows its text.
-        let style =
-            ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
-        let add = || lines.add(ProgressBar::new_spinner().with_style(style.clone()));
-        let stages = scene.plan.stages.iter().map(|_| add()).collect();
-        let waits_for = add();
-        Self { scene, term: Term::stderr(), lines, stages, waits_for, doubts: Doubts::default() }
+        let waits_for = lines.add(bar());
+        Self { term: Term::stderr(), lines, stages: Vec::new(), waits_for, doubts: Doubts::default() }
     }
 
     /// Redraws the lines.
-    pub fn refresh(&mut self, snapshot: &Snapshot) {
-        for text in self.doubts.added(snapshot) {
+    pub fn refresh(&mut self, picture: &Picture) {
+        for text in self.doubts.added(picture) {
             self.announce(&format!("   {text}"));
+        }
+        while self.stages.len() < picture.stages.len() {
+            self.stages.push(self.lines.insert_before(&self.waits_for, bar()));
         }
         let columns = usize::from(self.term.size().1);
         for (index, bar) in self.stages.iter().enumerate() {
-            let (mark, text) = stage_line(&self.scene.plan, snapshot, index, columns);
+            let (mark, text) = stage_line(picture, index, columns);
             bar.set_message(format!(" {} {text}", coloured(mark)));
             bar.tick();
         }
-        let reason = waiting::reason(snapshot).unwrap_or_default();
+        let reason = picture.waits_for.as_deref().unwrap_or_default();
         self.waits_for.set_message(cut(&format!("   {reason}"), columns));
         self.waits_for.tick();
     }
 
-    /// Shows what is worth a line of its own.
-    pub fn told(&mut self, told: &Told, snapshot: &Snapshot) {
-        if story::is_worth_a_line(told) {
-            self.announce(&format!("   {}", story::line(told, &self.scene.plan, snapshot)));
+    /// Shows a line of the story.
+    pub fn told(&mut self, line: Option<&str>, picture: &Picture) {
+        if let Some(text) = line {
+            self.announce(&format!("   {text}"));
         }
-        self.refresh(snapshot);
+        self.refresh(picture);
     }
 
     /// A line above the bars.
@@ -71,7 +66,7 @@ impl Terminal {
     }
 
     /// Leaves the last picture where it is.
-    pub fn end(mut self, last: &Snapshot) {
+    pub fn end(mut self, last: &Picture) {
         self.refresh(last);
         self.waits_for.finish_and_clear();
         for bar in &self.stages {
@@ -80,17 +75,25 @@ impl Terminal {
     }
 }
 
+/// A line that shows its message.
+fn bar() -> ProgressBar {
+    // A template of constants parses; without one a line still shows its text.
+    let style =
+        ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    ProgressBar::new_spinner().with_style(style)
+}
+
 /// The sign of a stage, and its line behind that, so that both and the spaces around the sign take at most `columns`.
-fn stage_line(plan: &Plan, snapshot: &Snapshot, index: usize, columns: usize) -> (&'static str, String) {
-    let wide = name_width(plan, columns);
-    let name = fitted(plan.stages.get(index).map_or("", |stage| stage.name.as_str()), wide);
-    let line = picture::line(plan, snapshot, index).fitted(columns.saturating_sub(MARGIN + wide));
-    (picture::mark(plan, snapshot, index), format!("{name}  {line}"))
+fn stage_line(picture: &Picture, index: usize, columns: usize) -> (&'static str, String) {
+    let wide = name_width(picture, columns);
+    let name = fitted(picture.stages.get(index).map_or("", |stage| stage.name.as_str()), wide);
+    let line = lines::line(picture, index).fitted(columns.saturating_sub(MARGIN + wide));
+    (lines::mark(picture, index), format!("{name}  {line}"))
 }
 
 /// Columns of the names: the longest where that leaves the numbers their place.
-fn name_width(plan: &Plan, columns: usize) -> usize {
-    let longest = plan.stages.iter().map(|stage| width(&stage.name)).max().unwrap_or(0);
+fn name_width(picture: &Picture, columns: usize) -> usize {
+    let longest = picture.stages.iter().map(|stage| width(&stage.name)).max().unwrap_or(0);
     longest.clamp(9, (columns / 6).clamp(9, 20))
 }
 
@@ -113,8 +116,8 @@ mod tests {
 
     const S: u64 = 1_000_000_000;
 
-    /// A run in the middle of its second stage, in which everything is as long as it gets in practice.
-    fn busy(stage: u32) -> (Plan, Snapshot) {
+    /// A run in the middle of a stage, in which everything is as long as it gets in practice.
+    fn busy(stage: u32) -> Picture {
         let plan = plan();
         let mut now = snapshot(&plan, 22 * S);
         in_stage(&mut now, stage, Step::Working, 1_234_567);
@@ -130,27 +133,27 @@ mod tests {
             p99_ns: Some(402_000),
             errors: 12,
         };
-        (Plan::clone(&plan), now)
+        Picture::of(&plan, &now)
     }
 
     #[test]
     fn no_line_is_wider_than_the_terminal_and_what_an_operator_needs_stands() {
         for stage in [1, 2] {
-            let (plan, now) = busy(stage);
+            let now = busy(stage);
             for columns in 20..=200 {
-                for index in 0..plan.stages.len() {
-                    let (mark, text) = stage_line(&plan, &now, index, columns);
+                for index in 0..now.stages.len() {
+                    let (mark, text) = stage_line(&now, index, columns);
                     let line = format!(" {mark} {text}");
                     assert!(width(&line) <= columns, "{columns}: {line}");
                 }
             }
             for columns in 60..=200 {
-                let (_, text) = stage_line(&plan, &now, stage as usize, columns);
+                let (_, text) = stage_line(&now, stage as usize, columns);
                 let wanted = match columns {
                     80.. => ["4/4 agents", "141,210 op/s", "p99 402 µs", "12 errors"],
                     _ => ["4/4", "141", "p99 402 µs", "12 err"],
                 };
-                assert!(text.starts_with(&plan.stages[stage as usize].name), "{columns}: {text}");
+                assert!(text.starts_with(&now.stages[stage as usize].name), "{columns}: {text}");
                 assert!(wanted.iter().all(|part| text.contains(part)), "{columns}: {text}");
             }
         }
@@ -158,20 +161,20 @@ mod tests {
 
     #[test]
     fn a_wider_terminal_shows_more_and_never_less() {
-        let (plan, now) = busy(2);
+        let now = busy(2);
         let shown = |columns| {
-            let text = stage_line(&plan, &now, 2, columns).1;
+            let text = stage_line(&now, 2, columns).1;
             text.split("  ").filter(|part| !part.trim().is_empty() && !part.contains(['█', '░'])).count()
         };
         for columns in 61..=200 {
             assert!(shown(columns) >= shown(columns - 1), "{columns}");
         }
         assert_eq!(
-            stage_line(&plan, &now, 2, 80).1,
+            stage_line(&now, 2, 80).1,
             "mixed      ████░░  0:22/0:30  4/4 agents  141,210 op/s  p99 402 µs  12 errors"
         );
         assert_eq!(
-            stage_line(&plan, &now, 2, 140).1,
+            stage_line(&now, 2, 140).1,
             "mixed      ██████████████░░░░░░  0:22 / 0:30  4/4 agents  141,210 op/s  2.5 GiB/s  p50 861 µs  p99 402 µs  12 errors"
         );
     }

@@ -1,9 +1,9 @@
 //! Pictures and tables of made-up runs, compared as text.
 
-use super::{Scene, picture, plain::Plain, summary, waiting};
+use super::{lines, picture::Picture, plain::Plain, summary};
 use crate::results::memory;
 use lockstep_coordinator::progress::progress;
-use lockstep_coordinator::{LiveStage, Snapshot};
+use lockstep_coordinator::{LiveStage, Snapshot, waiting};
 use lockstep_core::op::{ErrorClass, Op};
 use lockstep_core::plan::{Limit, Metric, OnBreach, Plan, Threshold};
 use lockstep_core::problem::Problem;
@@ -14,7 +14,6 @@ use lockstep_core::results::{PartState, Sample, StageFacts, StagePart};
 use lockstep_core::run::agent::{AgentState, Position, Step};
 use lockstep_core::run::{Run, StageState};
 use lockstep_core::thresholds::Outcome;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const S: u64 = 1_000_000_000;
@@ -105,7 +104,7 @@ fn leased_work_grows_between_two_leases() {
         errors: 0,
     };
     assert_eq!(
-        picture::line(&plan, &now, 1).fitted(200),
+        lines::line(&Picture::of(&plan, &now), 1).fitted(200),
         "██████░░░░░░░░░░░░░░  6,000 of 20,000 objects  4/4 agents  1,500 op/s  94 MiB/s  p50 61 µs  p99 402 µs  0 errors  10 s left"
     );
 }
@@ -117,9 +116,9 @@ fn an_agent_that_has_not_said_hello_is_not_counted_as_there() {
     now.view.stages[2].facts.state = StageState::Working;
     now.view.stages[2].facts.planned_start_ns = Some(102 * S);
     in_stage(&mut now, 2, Step::Working, 0);
-    assert_eq!(picture::line(&plan, &now, 2).full(), "0:04 / 0:30  4/4 agents");
+    assert_eq!(lines::line(&Picture::of(&plan, &now), 2).full(), "0:04 / 0:30  4/4 agents");
     now.view.agents[1].state = AgentState::Active(Position::Expected);
-    assert_eq!(picture::line(&plan, &now, 2).full(), "0:04 / 0:30  3/4 agents");
+    assert_eq!(lines::line(&Picture::of(&plan, &now), 2).full(), "0:04 / 0:30  3/4 agents");
 }
 
 #[test]
@@ -129,24 +128,27 @@ fn a_start_to_come_is_counted_down() {
     now.view.stages[2].facts.state = StageState::Starting;
     now.view.stages[2].facts.planned_start_ns = Some(109 * S);
     in_stage(&mut now, 2, Step::Armed, 0);
-    assert_eq!(picture::line(&plan, &now, 2).full(), "starts together in 3.0 s");
+    assert_eq!(lines::line(&Picture::of(&plan, &now), 2).full(), "starts together in 3.0 s");
     now.view.stages[2].facts.state = StageState::Working;
     now.at_ns = 131 * S;
-    assert_eq!(picture::line(&plan, &now, 2).fitted(80), "██████████████░░░░░░  0:22 / 0:30  4/4 agents");
-    assert_eq!(picture::line(&plan, &now, 3).fitted(80), "waiting");
+    assert_eq!(
+        lines::line(&Picture::of(&plan, &now), 2).fitted(80),
+        "██████████████░░░░░░  0:22 / 0:30  4/4 agents"
+    );
+    assert_eq!(lines::line(&Picture::of(&plan, &now), 3).fitted(80), "waiting");
 }
 
 #[test]
 fn lines_come_at_once_on_a_change_and_else_every_ten_seconds() {
     let plan = plan();
-    let mut plain = Plain::new(Scene { plan: Arc::clone(&plan), results: PathBuf::new() });
+    let mut plain = Plain::default();
     let mut lines = |at_ns, states: [StageState; 2]| {
         let mut now = snapshot(&plan, at_ns);
         in_stage(&mut now, 1, Step::Working, 5);
         for (view, state) in now.view.stages.iter_mut().zip(states) {
             view.facts.state = state;
         }
-        plain.due(&now).len()
+        plain.due(&Picture::of(&plan, &now)).len()
     };
     use StageState::{Done, Waiting, Working};
     assert_eq!(lines(S, [Working, Waiting]), 1);
@@ -250,7 +252,7 @@ fn report() -> Report {
 
 #[test]
 fn the_tables_at_the_end_say_what_puts_a_number_in_doubt() {
-    let text = summary::render(&report(), Path::new("lockstep-results/quick"), true);
+    let text = summary::render(&report(), "lockstep-results/quick/", true);
     assert_eq!(text, include_str!("golden/summary.txt"));
 }
 
@@ -266,13 +268,13 @@ fn a_preflight_says_how_many_checks_every_agent_made() {
     row("check.clock", "same boot", 1);
     row("kernel", "6.8", 1);
     assert!(
-        summary::render(&report, Path::new("x"), true)
+        summary::render(&report, "x/", true)
             .starts_with(" prepare · 8.0 s · 1 of 4 agents · 2 checks each\n")
     );
 }
 
 #[test]
 fn a_run_without_an_end_says_so() {
-    let text = summary::render(&report(), Path::new("x"), false);
+    let text = summary::render(&report(), "x/", false);
     assert!(text.ends_with(" Interrupted · Pending · results: x/\n"), "{text}");
 }

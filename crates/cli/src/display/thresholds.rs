@@ -1,6 +1,6 @@
 //! Thresholds in words: `read-tail p99 ≤ 20 ms ✔ 0.397 ms`.
 
-use crate::format::{bytes_per_s, count, decimal_milli, latency, latency_as, percent};
+use lockstep_core::format::{bytes_per_s, count, decimal_milli, latency, latency_as, percent};
 use lockstep_core::plan::{Limit, Metric, OnBreach, Threshold};
 use lockstep_core::thresholds::{ThresholdResult, Unit};
 

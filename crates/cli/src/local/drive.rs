@@ -8,10 +8,12 @@
 
 use super::process::{Exit, Processes};
 use super::signals::Signals;
+use crate::display::picture::Picture;
+use crate::display::story::Event;
 use crate::display::{Display, REFRESH};
-use crate::format::count;
 use crate::results::{ResultsDirectory, artefacts};
 use lockstep_coordinator::{HostRequest, RunHandle, Snapshot, monotonic_ns};
+use lockstep_core::format::count;
 use lockstep_core::plan::{Plan, StageKind};
 use lockstep_core::run::agent::LossReason;
 use lockstep_core::run::message::Stop;
@@ -93,8 +95,8 @@ impl<C: RunControl> Drive<'_, C> {
                 },
                 exit = self.processes.next_exit() => self.exited(exit),
                 _ = ticks.tick() => {
-                    let snapshot = self.now();
-                    self.display.refresh(&snapshot);
+                    let picture = Picture::of(&self.plan, &self.now());
+                    self.display.refresh(&picture);
                 }
                 () = signals.next() => {
                     asked += 1;
@@ -139,7 +141,8 @@ impl<C: RunControl> Drive<'_, C> {
             HostRequest::Kill { index, attempt } => self.processes.kill((index, attempt)),
             HostRequest::Told(told) => {
                 let snapshot = self.now();
-                self.display.told(&told, &snapshot);
+                let event = Event::of(&told, &self.plan, &snapshot);
+                self.display.told(&event, &Picture::of(&self.plan, &snapshot));
             }
             // Both are taken in the loop.
             HostRequest::StageOver { .. } | HostRequest::Over | HostRequest::Replaced => {}

@@ -10,6 +10,6 @@ mod drive;
 mod identity;
 mod process;
 mod runner;
-mod signals;
+pub mod signals;
 
 pub use runner::{probe, run};

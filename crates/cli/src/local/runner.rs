@@ -5,6 +5,7 @@ use super::process::{Processes, Recipe};
 use super::signals::Signals;
 use super::{agent_binary, cores, identity};
 use crate::args::{RunRequest, Style, ValidateRequest};
+use crate::display::picture::Picture;
 use crate::display::{Display, Scene};
 use crate::results::{
     ResultsDirectory, artefacts, directory, manifest, memory, salvage, store::PartStore, wall,
@@ -124,8 +125,8 @@ impl Prepared {
         });
         let (handle, requests) =
             coordinator.begin(Arc::clone(&plan), spin, EPOCH, store).context("the plan cannot be sent")?;
-        let scene = Scene { plan: Arc::clone(&plan), results: directory.path().to_owned() };
-        let mut display = Display::begin(style, scene, &notes);
+        let scene = Scene::of(&plan, directory.path());
+        let mut display = Display::begin(style, &scene, &notes);
         let snapshots = handle.snapshots();
         let drive = Drive {
             control: &handle,
@@ -189,7 +190,8 @@ impl Finish {
             }
         };
         let code = report.exit_code;
-        display.end(&last, &report, directory.path());
+        let results = format!("{}/", directory.path().display());
+        display.end_with(&Picture::of(&plan, &last), &report, &results);
         match written {
             Ok(()) => code,
             Err(error) => {

@@ -1,10 +1,10 @@
 //! The data set in a dry run: how many objects, bytes and directories, their names, and who owns which.
 
 use super::{estimate, field};
-use crate::format::{self, count};
 use lockstep_core::dataset::names::write_agent_prefix;
 use lockstep_core::dataset::size::SizeSpec;
 use lockstep_core::dataset::{ByteEstimate, FilesIn, Layout};
+use lockstep_core::format::{self, count};
 use lockstep_core::keys::share;
 use lockstep_core::plan::{Existing, Plan, Sharing};
 

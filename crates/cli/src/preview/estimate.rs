@@ -1,8 +1,8 @@
 //! What a run will take: bytes, memory, time.
 
 use super::{agents, field, objects};
-use crate::format::{self, count, long_span};
 use lockstep_core::dataset::ByteEstimate;
+use lockstep_core::format::{self, count, long_span};
 use lockstep_core::plan::{Existing, Plan, StageKind};
 
 /// Memory of an agent without workers, bytes. Preflight of the agents reckons with the same numbers.

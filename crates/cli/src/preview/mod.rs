@@ -46,7 +46,7 @@ pub fn render(plan: &Plan, notes: &[String]) -> String {
         field(&mut page, "threshold", &crate::display::thresholds::limit(threshold));
     }
     if let Some(deadline) = plan.active_deadline {
-        field(&mut page, "deadline", &crate::format::long_span(deadline.as_secs()));
+        field(&mut page, "deadline", &lockstep_core::format::long_span(deadline.as_secs()));
     }
     for note in notes {
         field(&mut page, "note", note);
@@ -56,8 +56,9 @@ pub fn render(plan: &Plan, notes: &[String]) -> String {
 
 /// How many agents, in words.
 #[must_use]
-pub fn agents(count: u32) -> String {
-    format!("{} {}", crate::format::count(count), if count == 1 { "agent" } else { "agents" })
+pub fn agents(number: impl Into<u64>) -> String {
+    let number = number.into();
+    format!("{} {}", lockstep_core::format::count(number), if number == 1 { "agent" } else { "agents" })
 }
 
 /// One line with its name in front.

@@ -1,8 +1,8 @@
 //! The stages in a dry run: how long, how many workers, in which pieces, with which mix.
 
-use crate::format::{self, count};
 use lockstep_core::dataset::Layout;
 use lockstep_core::dataset::size::SizeSpec;
+use lockstep_core::format::{self, count};
 use lockstep_core::plan::{
     Arrival, BarrierMode, ExecutePlan, Existing, KeyChoice, OpPlan, Plan, RunOn, StageKind, StagePlan,
 };

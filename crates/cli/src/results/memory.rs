@@ -4,8 +4,8 @@
 //! The note goes into the environment of the stage, where `results.json`, the table and a comparison find it. It is no
 //! degradation: the run did what was asked for.
 
-use crate::format;
 use lockstep_core::dataset::ByteEstimate;
+use lockstep_core::format;
 use lockstep_core::op::Op;
 use lockstep_core::plan::{PageCache, Plan, Scheme};
 use lockstep_core::results::Report;

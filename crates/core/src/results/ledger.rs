@@ -4,7 +4,7 @@
 //! a span of which nothing is known, and what was done twice is counted as such. Deliberately made from parts
 //! alone, so that they can be checked against what agents and servers really did.
 
-use super::part::{PartState, StagePart};
+use super::part::{PartState, StagePart, Summary};
 use crate::ranges::RangeSet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -101,12 +101,14 @@ pub fn operations_ledger<'a>(parts: impl IntoIterator<Item = &'a StagePart>) -> 
     let mut rows: BTreeMap<(u32, u32), OperationsLedgerRow> = BTreeMap::new();
     for part in parts {
         let row = rows.entry((part.agent, part.attempt)).or_default();
-        let errors = part.totals.errors();
+        let (count, errors, requests) = match &part.summary {
+            Some(Summary { count, error_count, requests, .. }) => (*count, *error_count, *requests),
+            None => (part.totals.operations(), part.totals.errors(), part.totals.requests()),
+        };
         (row.agent, row.attempt) = (part.agent, part.attempt);
-        row.operations_reported =
-            row.operations_reported.saturating_add(part.totals.operations()).saturating_add(errors);
+        row.operations_reported = row.operations_reported.saturating_add(count).saturating_add(errors);
         row.errors_reported = row.errors_reported.saturating_add(errors);
-        row.requests_reported = row.requests_reported.saturating_add(part.totals.requests());
+        row.requests_reported = row.requests_reported.saturating_add(requests);
         row.other_requests = row.other_requests.saturating_add(part.other_requests);
         if let PartState::Lost { reason, unaccounted_from_ns, unaccounted_to_ns } = &part.state {
             row.unaccounted.push(Unaccounted {

@@ -4,7 +4,7 @@
 //! Deliberately no judgement: thresholds look at the [`StageReport`] later ([`crate::thresholds`]).
 
 use super::cell::{Cell, Latency};
-use super::part::{EndpointRow, PartState, StagePart};
+use super::part::{EndpointRow, PartState, StagePart, Summary};
 use super::series::{OpSecond, Series};
 use super::stage::{
     AgentRow, EndpointReport, EnvironmentRow, LatencyReport, OpReport, SeriesRow, StageFacts, StageReport,
@@ -155,18 +155,19 @@ impl LatencyReport {
 
 impl AgentRow {
     fn of(part: &StagePart) -> Self {
-        let overall = part.totals.overall();
-        let sent = overall.count().saturating_add(overall.error_count());
+        let Summary { count, error_count, requests: _, bytes, response_mean_ns, response_p99_ns } =
+            part.summary();
+        let sent = count.saturating_add(error_count);
         Self {
             agent: part.agent,
             attempt: part.attempt,
             state: part.state.clone(),
             window_ns: part.window_ns,
-            count: overall.count(),
-            error_count: overall.error_count(),
-            bytes: overall.bytes,
-            response_mean_ns: overall.response().mean_ns(),
-            response_p99_ns: overall.response().quantile_ns(0.99),
+            count,
+            error_count,
+            bytes,
+            response_mean_ns,
+            response_p99_ns,
             released_after_ns: part.released_ns.map(|ns| {
                 i64::try_from(i128::from(ns) - i128::from(part.planned_start_ns)).unwrap_or(i64::MAX)
             }),

@@ -169,6 +169,38 @@ impl EndpointRow {
     }
 }
 
+/// What is shown of one attempt by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Summary {
+    /// Operations that succeeded.
+    pub count: u64,
+    /// Operations that failed.
+    pub error_count: u64,
+    /// Requests behind them, retries included.
+    pub requests: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Mean response time, nanoseconds.
+    pub response_mean_ns: Option<u64>,
+    /// 99th percentile of response time, nanoseconds.
+    pub response_p99_ns: Option<u64>,
+}
+
+impl Summary {
+    fn of(totals: &Totals) -> Self {
+        let overall = totals.overall();
+        Self {
+            count: overall.count(),
+            error_count: overall.error_count(),
+            requests: totals.requests(),
+            bytes: overall.bytes,
+            response_mean_ns: overall.response().mean_ns(),
+            response_p99_ns: overall.response().quantile_ns(0.99),
+        }
+    }
+}
+
 /// Results of one attempt of one agent for one stage. Instants "since the stage's start" count from T in the
 /// agent's own monotonic clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,6 +262,10 @@ pub struct StagePart {
     pub problems_dropped: u64,
     /// What the agent ran on: kernel, file system and mount options, memory, cgroup limits, versions.
     pub environment: BTreeMap<String, String>,
+    /// Where parts of a stage were merged to be kept: what is shown of this one. Its `totals`, `series` and `endpoints`
+    /// are then of all of them, or empty. No agent hands that in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
 }
 
 impl StagePart {
@@ -263,6 +299,76 @@ impl StagePart {
             problems: Vec::new(),
             problems_dropped: 0,
             environment: BTreeMap::new(),
+            summary: None,
+        }
+    }
+
+    /// What is shown of this attempt by itself.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        self.summary.clone().unwrap_or_else(|| Summary::of(&self.totals))
+    }
+
+    /// This part without what is only ever shown merged over agents, which is most of it: `totals`, `series`, `endpoints`.
+    #[must_use]
+    pub fn light(&self) -> Self {
+        let Self {
+            format,
+            stage,
+            agent,
+            attempt,
+            state,
+            planned_start_ns,
+            released_ns,
+            first_operation_ns,
+            released_coordinator_ns,
+            first_operation_coordinator_ns,
+            window_ns,
+            totals: _,
+            series: _,
+            lateness,
+            client,
+            network,
+            pauses,
+            pauses_dropped,
+            endpoints: _,
+            other_requests,
+            ranges_done,
+            created,
+            existed,
+            problems,
+            problems_dropped,
+            environment,
+            summary: _,
+        } = self;
+        Self {
+            format: *format,
+            stage: *stage,
+            agent: *agent,
+            attempt: *attempt,
+            state: state.clone(),
+            planned_start_ns: *planned_start_ns,
+            released_ns: *released_ns,
+            first_operation_ns: *first_operation_ns,
+            released_coordinator_ns: *released_coordinator_ns,
+            first_operation_coordinator_ns: *first_operation_coordinator_ns,
+            window_ns: *window_ns,
+            totals: Totals::new(),
+            series: Series::new(),
+            lateness: lateness.clone(),
+            client: client.clone(),
+            network: network.clone(),
+            pauses: pauses.clone(),
+            pauses_dropped: *pauses_dropped,
+            endpoints: Vec::new(),
+            other_requests: *other_requests,
+            ranges_done: ranges_done.clone(),
+            created: *created,
+            existed: *existed,
+            problems: problems.clone(),
+            problems_dropped: *problems_dropped,
+            environment: environment.clone(),
+            summary: Some(self.summary()),
         }
     }
 
@@ -310,7 +416,8 @@ impl StagePart {
         if format != PART_FORMAT {
             return Err(PartError::Format { found: format });
         }
-        Ok(serde_json::from_slice(bytes)?)
+        // An agent's counts are what is shown of it.
+        Ok(Self { summary: None, ..serde_json::from_slice(bytes)? })
     }
 }
 

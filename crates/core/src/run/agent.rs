@@ -146,6 +146,9 @@ pub enum LossReason {
     NoAcknowledgement,
     /// It ended as an orphan: it had not heard the coordinator for `orphanGrace`.
     Orphaned,
+    /// It never ran, and what it is started with never will, so another attempt would not either; what keeps it
+    /// (`InvalidImageName: …`).
+    CannotStart(String),
 }
 
 impl LossReason {
@@ -160,6 +163,7 @@ impl LossReason {
             Self::Stalled => "Stalled",
             Self::NoAcknowledgement => "NoAcknowledgement",
             Self::Orphaned => "Orphaned",
+            Self::CannotStart(_) => "CannotStart",
         }
     }
 }
@@ -173,6 +177,7 @@ impl fmt::Display for LossReason {
             Self::Stalled => write!(f, "no progress for longer than stallTimeout"),
             Self::NoAcknowledgement => write!(f, "it does not acknowledge a start"),
             Self::Orphaned => write!(f, "it had not heard the coordinator for orphanGrace"),
+            Self::CannotStart(why) => write!(f, "it can never start: {why}"),
         }
     }
 }

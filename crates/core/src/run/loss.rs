@@ -99,6 +99,8 @@ impl Run {
             Some(RuleAction::Abort) => Loss::GiveUp("a rule of failurePolicy asks for it"),
             Some(RuleAction::Continue) => self.go_on_or_give_up(),
             Some(RuleAction::Retry) if !counted => Loss::Replace { counted },
+            // The same again would wait for the same; only a rule that says so tries it.
+            None if matches!(reason, LossReason::CannotStart(_)) => self.go_on_or_give_up(),
             _ if self.seats[index as usize].retries < failure.retry_attempts => Loss::Replace { counted },
             _ => self.go_on_or_give_up(),
         }
@@ -155,8 +157,10 @@ impl Run {
             format!("run {} stopped: agent {index} of {replicas} was lost {place}", self.plan.run.name),
             format!("{reason} (attempt {attempts}); {why}"),
         );
-        let exit = if *reason == LossReason::NoHello { exit::UNREACHABLE } else { exit::STAGE_FAILED };
+        let never_came = matches!(reason, LossReason::NoHello | LossReason::CannotStart(_));
+        let exit = if never_came { exit::UNREACHABLE } else { exit::STAGE_FAILED };
         problem
+            .agent(index)
             .likely(match reason {
                 LossReason::NoHello => "the agent could not start, or cannot reach the coordinator",
                 LossReason::Unreachable => {
@@ -168,6 +172,7 @@ impl Run {
                 LossReason::Stalled => "the storage under test hangs, e.g. a dead NFS mount",
                 LossReason::NoAcknowledgement => "the agent's machine is overloaded",
                 LossReason::Orphaned => "the coordinator was stopped or cut off for longer than orphanGrace",
+                LossReason::CannotStart(_) => "what the agents are started with is wrong, for all of them",
             })
             .next("look at the agent's log in the results directory")
             .next("allow for losses: failurePolicy.retryAttempts, mode ContinueIfMajority or BestEffort")

@@ -192,6 +192,10 @@ pub enum StageState {
 }
 
 impl StageState {
+    /// Every state.
+    pub const ALL: [Self; 6] =
+        [Self::Waiting, Self::Starting, Self::Working, Self::Done, Self::Failed, Self::Skipped];
+
     /// The state in one word.
     #[must_use]
     pub const fn name(self) -> &'static str {

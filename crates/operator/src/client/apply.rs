@@ -5,7 +5,7 @@
 
 use super::context::Context;
 use crate::plan::observed::Holder;
-use crate::plan::{Names, Rejected};
+use crate::plan::{CaMap, Names, Rejected};
 use crate::pods::build::{PodManifest, RunIdentity};
 use crate::pods::config_maps;
 use crate::pods::facts::Seat;
@@ -94,24 +94,48 @@ pub async fn finalizer(
 
 /// Writes the ConfigMap by which agents of the run know whom to trust.
 ///
+/// Answers what is there now: one of this name that the run does not own is left as it is.
+///
 /// # Errors
-/// See [`claim`]. A ConfigMap of this name that another object owns is an error too.
-pub async fn ca(context: &Context, run: &RunIdentity, trusted: &Trusted) -> Result<(), kube::Error> {
+/// See [`claim`].
+pub async fn ca(context: &Context, run: &RunIdentity, trusted: &Trusted) -> Result<CaMap, kube::Error> {
     let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &run.namespace);
     let name = run.ca_config_map();
     let object = config_maps::ca(run, &trusted.bundle);
     let object: ConfigMap = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
     match maps.create(&PostParams::default(), &object).await {
         Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-        created => return created.map(|_| ()),
+        created => return created.map(|_| CaMap::Written),
     }
     let mut there = maps.get(&name).await?;
-    let owners = there.metadata.owner_references.clone().unwrap_or_default();
-    if owners.iter().any(|owner| owner.uid == run.uid) && there.data != object.data {
+    if !owns(run, &there) {
+        return Ok(CaMap::Foreign);
+    }
+    if there.data != object.data {
         there.data = object.data;
         maps.replace(&name, &PostParams::default(), &there).await?;
     }
-    Ok(())
+    Ok(CaMap::Written)
+}
+
+/// Deletes that ConfigMap, if it is there and the run's.
+///
+/// # Errors
+/// See [`claim`].
+pub async fn remove_ca(context: &Context, run: &RunIdentity) -> Result<(), kube::Error> {
+    let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &run.namespace);
+    let name = run.ca_config_map();
+    match maps.get_opt(&name).await? {
+        Some(there) if owns(run, &there) => delete(&maps, &name, &there.uid().unwrap_or_default()).await,
+        _ => Ok(()),
+    }
+}
+
+/// Whether a ConfigMap is the run's; one that has lost its owner is, by its labels.
+fn owns(run: &RunIdentity, map: &ConfigMap) -> bool {
+    let of_run = map.labels().get(labels::RUN_UID) == Some(&run.uid);
+    let owners = map.owner_references();
+    owners.iter().any(|owner| owner.uid == run.uid) || (owners.is_empty() && of_run)
 }
 
 /// Pods of one run that are being created at once: enough that the answers of a thousand take seconds, and few enough that
@@ -132,11 +156,13 @@ pub fn create_pods<'a>(
 /// Creates the pod of an attempt, or says why the API server did not take it, judged.
 async fn create_pod(context: &Context, run: &RunIdentity, pod: &PodManifest) -> Result<Pod, Rejected> {
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &run.namespace);
-    // As JSON: fields that our types do not know yet go through.
-    let request =
-        http::Request::post(format!("{}?fieldManager={}", pods.resource_url(), labels::MANAGER_LIFECYCLE))
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(serde_json::to_vec(&pod.json).unwrap_or_default());
+    // As JSON: fields that our types do not know yet go through; those that the API server does not know are refused by
+    // name, instead of being dropped.
+    let (url, manager) = (pods.resource_url(), labels::MANAGER_LIFECYCLE);
+    let url = format!("{url}?fieldManager={manager}&fieldValidation=Strict");
+    let request = http::Request::post(url)
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(serde_json::to_vec(&pod.json).unwrap_or_default());
     let created = match request {
         Ok(request) => context.client.request::<Pod>(request).await,
         Err(error) => Err(kube::Error::HttpError(error)),

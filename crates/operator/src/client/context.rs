@@ -6,8 +6,10 @@ use crate::leader::{self, Mandate};
 use crate::pods::build::RunIdentity;
 use crate::pods::config::Installation;
 use crate::pods::facts::{PodFacts, Seat};
+use crate::pods::trouble::{self, Trouble};
 use crate::status::pace::Budget;
 use crate::trust::keeper::Trust;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::runtime::events::Recorder;
@@ -44,8 +46,13 @@ pub struct Context {
     budget: Mutex<Budget>,
     /// Uids of runs that hold pods and lack room for their quorum.
     short: Mutex<BTreeSet<String>>,
+    /// Pods that went after their agent had ended, by uid of their run: nobody may have looked in between.
+    gone: Mutex<BTreeMap<String, Gone>>,
     began: Instant,
 }
+
+/// Pods of one run that are gone, as they were last, with what was wrong with them.
+pub type Gone = BTreeMap<Seat, (PodFacts, Option<Trouble>)>;
 
 impl Context {
     /// Everything, with a full budget of writes.
@@ -64,7 +71,7 @@ impl Context {
     ) -> Self {
         let budget = Mutex::new(Budget::new(0));
         let began = Instant::now();
-        let short = Mutex::default();
+        let (short, gone) = (Mutex::default(), Mutex::default());
         let epoch = AtomicI64::new(0);
         Self {
             client,
@@ -79,6 +86,7 @@ impl Context {
             vitals,
             budget,
             short,
+            gone,
             began,
         }
     }
@@ -114,6 +122,28 @@ impl Context {
             PodFacts::of(pod).filter(|facts| namespace && facts.is_of(run))
         };
         self.pods.state().iter().filter_map(ours).map(|facts| (facts.seat, facts)).collect()
+    }
+
+    /// Notes how a pod was when it went, if its agent was known to have ended.
+    pub fn note_gone(&self, pod: &Pod) {
+        let Some(facts) = PodFacts::of(pod).filter(|facts| !facts.may_live()) else { return };
+        let trouble = trouble::of(pod, &[], true, Timestamp::now());
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        gone.entry(facts.run_uid.clone()).or_default().insert(facts.seat, (facts, trouble));
+    }
+
+    /// Pods of a run that went after their agent had ended.
+    #[must_use]
+    pub fn gone_of(&self, run: &RunIdentity) -> Gone {
+        let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut of_run = gone.get(&run.uid).cloned().unwrap_or_default();
+        of_run.retain(|_, (facts, _)| facts.is_of(run));
+        of_run
+    }
+
+    /// A run is gone, or begins anew.
+    pub fn forget_gone(&self, uid: &str) {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
     /// Notes whether a run holds pods and lacks room.

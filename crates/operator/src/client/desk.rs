@@ -13,10 +13,11 @@ use super::results;
 use super::store::{Left, RunStore};
 use crate::events::{of_change, of_told};
 use crate::plan::{
-    Action, Conclusion, Decider, Memory, Observed, OtherRun, Rejected, RunFacts, Step, Wait, plan,
+    Action, CaMap, Conclusion, Decider, Memory, Observed, OtherRun, Rejected, RunFacts, Step, Wait, plan,
 };
 use crate::pods::build::RunIdentity;
 use crate::pods::facts::{PodFacts, Seat};
+use crate::pods::remembered::Remembered;
 use crate::pods::trouble::{self, PodEvent, Trouble};
 use crate::status::{self, Picture, Published, Stand};
 use crate::trust::rotation::Trusted;
@@ -67,6 +68,8 @@ pub struct Desk {
     made: BTreeMap<Seat, PodFacts>,
     /// resourceVersion of our last write, until the watch shows it.
     echo: Option<(String, u32)>,
+    ca: CaMap,
+    remembered: Remembered,
     /// Whom the agents of the run are told to trust, once that is written.
     trusted: Option<Arc<Trusted>>,
     /// Of the run that begins here or was taken over; `None` until somebody has looked what an earlier leader left.
@@ -113,6 +116,8 @@ impl Desk {
             rejected: BTreeMap::new(),
             made: BTreeMap::new(),
             echo: None,
+            ca: CaMap::default(),
+            remembered: Remembered::default(),
             trusted: None,
             store: None,
             live: None,
@@ -143,6 +148,7 @@ impl Desk {
             };
             self.wait(again).await;
         }
+        self.context.forget_gone(&self.uid);
         tracing::info!(run = %self.key, "the run is gone");
     }
 
@@ -200,7 +206,8 @@ impl Desk {
             return Ok(QUIET);
         }
         let pods = self.pods(&facts.identity);
-        let troubles = self.troubles(&facts.identity, &pods).await;
+        let mut troubles = self.troubles(&facts.identity, &pods).await;
+        let gone = self.gone(&facts.identity, &mut troubles);
         self.rejected.retain(|seat, _| !pods.contains_key(seat));
         if self.is_left(&facts) {
             self.take_over_or_say_why(run, &facts).await;
@@ -219,7 +226,8 @@ impl Desk {
             pods: &pods,
             troubles: &troubles,
             rejected: &self.rejected,
-            ca_written: self.trusted.is_some(),
+            gone: &gone,
+            ca: &self.ca,
             decider: &decider,
             others: &others,
             installation: &self.context.installation,
@@ -305,6 +313,22 @@ impl Desk {
             }
         }
         troubles
+    }
+
+    /// Pods that went after their agent had ended; what was wrong with them is added to `troubles`, and remembered.
+    fn gone(
+        &mut self,
+        run: &RunIdentity,
+        troubles: &mut BTreeMap<Seat, Trouble>,
+    ) -> BTreeMap<Seat, PodFacts> {
+        let mut gone = BTreeMap::new();
+        for (seat, (facts, trouble)) in self.context.gone_of(run) {
+            troubles.extend(trouble.map(|trouble| (seat, trouble)));
+            gone.insert(seat, facts);
+        }
+        let live = self.live.as_ref();
+        self.remembered.note(troubles, |seat| live.is_some_and(|live| live.is_up(seat)));
+        gone
     }
 
     /// Events of a pod that has a node and whose containers do not come up: mounts that fail are told nowhere else.
@@ -424,6 +448,8 @@ impl Desk {
             Action::Claim => self.await_echo(&apply::claim(&context, run).await?),
             Action::NextAttempt { attempt } => {
                 (self.live, self.over, self.store) = (None, None, None);
+                self.remembered = Remembered::default();
+                context.forget_gone(&self.uid);
                 RunStore::delete(&context.client, identity, context.epoch()).await?;
                 self.await_echo(&apply::next_attempt(&context, run, attempt).await?);
             }
@@ -437,6 +463,10 @@ impl Desk {
             Action::WriteCa => {
                 self.write_trusted(identity).await?;
                 self.wake.notify_one();
+            }
+            Action::RemoveCa => {
+                apply::remove_ca(&context, identity).await?;
+                (self.ca, self.trusted) = (CaMap::default(), None);
             }
             // Together: see `create_pods`.
             Action::CreatePod(_) => {}
@@ -510,7 +540,7 @@ impl Desk {
     async fn write_trusted(&mut self, run: &RunIdentity) -> Result<Arc<Trusted>, RoundError> {
         let trusted = self.context.trust.trusted();
         if self.trusted.as_ref() != Some(&trusted) {
-            apply::ca(&self.context, run, &trusted).await?;
+            self.ca = apply::ca(&self.context, run, &trusted).await?;
             self.trusted = Some(Arc::clone(&trusted));
         }
         Ok(trusted)
@@ -532,7 +562,11 @@ impl Desk {
                     started: clock.time(snapshot.began_ns).0.to_string(),
                     finished: Timestamp::now().to_string(),
                 };
-                let report = build(&end, &times, env!("CARGO_PKG_VERSION"));
+                let mut report = build(&end, &times, env!("CARGO_PKG_VERSION"));
+                let (namespace, name) =
+                    (self.key.namespace.clone().unwrap_or_default(), self.key.name.clone());
+                let run = RunIdentity { namespace, name, uid: self.uid.clone() };
+                report.problems.iter_mut().for_each(|problem| self.remembered.explain(&run, problem));
                 self.over = Some(Over { plan, view: end.view, report, results: Published::Writing });
             }
             Err(error) => tracing::error!(run = %self.key, %error, "the run's task broke"),

@@ -91,6 +91,19 @@ impl Live {
         })
     }
 
+    /// Whether an attempt, or a later one of its index, has come up: whatever kept it from that is over.
+    #[must_use]
+    pub fn is_up(&self, (index, attempt): Seat) -> bool {
+        use lockstep_core::run::agent::Position;
+        let snapshot = self.snapshots.borrow();
+        let agent = snapshot.view.agents.get(index as usize);
+        agent.is_some_and(|agent| {
+            let at = agent.state.position();
+            let up = at.is_some_and(|at| !matches!(at, Position::Expected | Position::Aborting));
+            agent.attempt > attempt || (agent.attempt == attempt && up)
+        })
+    }
+
     /// Asks the decider to stop.
     pub fn stop(&mut self, stop: Stop) {
         self.decider.note_stopped(stop);

@@ -18,6 +18,7 @@ pub mod fenced;
 pub mod follow;
 pub mod live;
 pub mod memo;
+pub mod orphans;
 pub mod parts;
 pub mod publish;
 pub mod rest;

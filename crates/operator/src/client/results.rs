@@ -10,13 +10,12 @@ use crate::pods::config_maps;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::{Api, PostParams};
+use lockstep_api::labels::REPORT_KEY;
 use lockstep_api::status::ResultsStatus;
 use lockstep_core::problem::Problem;
 use lockstep_core::results::Report;
 use sha2::{Digest, Sha256};
 
-/// Key of the report in the ConfigMap.
-pub const REPORT_KEY: &str = "results.json";
 /// How often a write is tried again that somebody else was faster than.
 const TRIES: u32 = 5;
 
@@ -43,12 +42,13 @@ pub async fn write(
     report: &Report,
     retain: bool,
 ) -> Result<ResultsStatus, Problem> {
-    let name = run.results_config_map();
+    let attempt = report.run.attempt;
+    let name = run.results_config_map(attempt);
     let failed = |cause: String| {
         Problem::new(format!("the results of run {}/{} could not be written", run.namespace, run.name), cause)
             .next(format!("kubectl describe configmap {name} -n {}", run.namespace))
     };
-    let fit = |text: &str| config_maps::results(run, &[(REPORT_KEY, text)], retain);
+    let fit = |text: &str| config_maps::results(run, attempt, &[(REPORT_KEY, text)], retain);
     let mut text = report.to_json().map_err(|error| failed(error.to_string()))?;
     let mut object = fit(&text);
     if object.is_none() {
@@ -64,7 +64,7 @@ pub async fn write(
     };
     let object: ConfigMap = serde_json::from_value(object).map_err(|error| failed(error.to_string()))?;
     let maps: Api<ConfigMap> = Api::namespaced(client, &run.namespace);
-    put(&maps, &name, object, run, &text, report.run.attempt).await.map_err(failed)
+    put(&maps, &name, object, run, &text, attempt).await.map_err(failed)
 }
 
 /// Writes the report, unless it stands there already.

@@ -6,6 +6,7 @@
 use super::context::Context;
 use super::desks::Desks;
 use super::follow::{Changes, follow};
+use super::orphans;
 use super::rest;
 use crate::admin::vitals::BEAT_EVERY;
 use crate::leader::{Leadership, Role};
@@ -54,6 +55,7 @@ pub async fn serve(
     });
     let (mut contend, mut lead) = (Some(contend), None::<(Leadership, watch::Receiver<Role>)>);
     let mut desks: Option<Desks> = None;
+    let mut orphans = std::pin::pin!(orphans::serve(Arc::clone(&context)));
     let mut beats = tokio::time::interval(BEAT_EVERY);
     let vitals = Arc::clone(&context.vitals);
     loop {
@@ -83,8 +85,14 @@ pub async fn serve(
                 None => break,
             },
             change = pods.next() => match change {
-                Some(Ok(Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod))) => {
+                Some(Ok(Event::Apply(pod) | Event::InitApply(pod))) => {
                     if let (Some(desks), Some(uid)) = (&desks, pod.labels().get(labels::RUN_UID)) {
+                        desks.wake_by_uid(uid);
+                    }
+                }
+                Some(Ok(Event::Delete(pod))) => {
+                    if let (Some(desks), Some(uid)) = (&desks, pod.labels().get(labels::RUN_UID)) {
+                        context.note_gone(&pod);
                         desks.wake_by_uid(uid);
                     }
                 }
@@ -95,6 +103,7 @@ pub async fn serve(
                 None => break,
             },
             () = cleared(desks.as_mut()) => {}
+            () = &mut orphans => break,
         }
     }
     if let Some(desks) = desks {

@@ -27,6 +27,7 @@ pub(super) fn plan(observed: &Observed<'_>, planned: &mut Planned) {
     if living > 0 {
         planned.wait = Some(Wait::new(Reason::Waiting, format!("waiting for {living} agents to end")));
     } else if run.finalizer {
+        planned.step(Action::RemoveCa, "no agent needs it any more");
         planned.step(Action::RemoveFinalizer, "no agent lives any more");
     }
     let due = run.ttl.and_then(|ttl| due(finished, ttl));

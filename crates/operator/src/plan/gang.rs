@@ -8,10 +8,12 @@
 
 use super::gates::is_older;
 use super::live::{create, delete_all};
-use super::observed::Observed;
+use super::observed::{CaMap, Observed};
 use super::step::{Action, Conclusion, Planned, Wait};
+use crate::pods::build::RunIdentity;
 use crate::pods::facts::Seat;
 use crate::pods::rejected::Rejection;
+use crate::pods::trouble::{Trouble, Weight};
 use jiff::{SignedDuration, Timestamp};
 use lockstep_api::reasons::Reason;
 use lockstep_core::problem::{Problem, exit};
@@ -29,6 +31,11 @@ pub const BACKOFF_MAX_S: i64 = 120;
 
 pub(super) fn plan(observed: &Observed<'_>, planned: &mut Planned) {
     let run = observed.run;
+    if *observed.ca == CaMap::Foreign {
+        let conclusion = taken(observed, "ConfigMap", &run.identity.ca_config_map(), None);
+        planned.step(Action::Conclude(Box::new(conclusion)), "waiting cannot help");
+        return;
+    }
     if given_back(observed, planned) || !prepared(observed, planned) {
         return;
     }
@@ -75,7 +82,7 @@ fn prepared(observed: &Observed<'_>, planned: &mut Planned) -> bool {
     let run = observed.run;
     if !run.finalizer {
         planned.step(Action::AddFinalizer, "agents are about to live, and must not be forgotten");
-    } else if !observed.ca_written {
+    } else if *observed.ca != CaMap::Written {
         planned.step(Action::WriteCa, "agents have to know whom to trust");
     } else if run.names.is_empty() {
         let names = super::Names::first(run.replicas);
@@ -192,8 +199,13 @@ fn rival(observed: &Observed<'_>) -> Option<String> {
     older.min_by_key(|other| other.created).map(|other| format!("{}/{}", other.namespace, other.name))
 }
 
-/// Why a seat will never have a pod.
+/// Why a seat will never have a pod, or one that runs.
 fn hopeless(observed: &Observed<'_>, seat: Seat) -> Option<Conclusion> {
+    let fatal = observed.troubles.get(&seat).filter(|trouble| trouble.weight == Weight::Fatal);
+    if let Some(Trouble { reason, problem, weight: _ }) = fatal {
+        let (reason, problem) = (*reason, problem.clone());
+        return Some(Conclusion { outcome: Outcome::Failed, reason, problem });
+    }
     let rejected = observed.rejected.get(&seat)?;
     match &rejected.why {
         Rejection::Never(reason, problem) => {
@@ -202,24 +214,25 @@ fn hopeless(observed: &Observed<'_>, seat: Seat) -> Option<Conclusion> {
         Rejection::NameTaken if super::live::is_foreign(observed, rejected) => {
             let pod = observed.run.identity.pod_name(seat.0, seat.1);
             let holder = rejected.holder.as_ref().and_then(|holder| holder.controller.as_ref());
-            let whose = holder.map_or("nobody".to_owned(), |(kind, name)| format!("{kind} {name}"));
-            let what = format!(
-                "run {} cannot begin: the name of its pod {pod} is taken",
-                observed.run.identity.name
-            );
-            let problem = Problem::new(
-                what,
-                format!("pod {}/{pod} belongs to {whose}", observed.run.identity.namespace),
-            )
-            .likely("a pod of that name was made by hand, or by another controller")
-            .next(format!("kubectl get pod {pod} -n {} -o yaml", observed.run.identity.namespace))
-            .next("give the run another name")
-            .kept("the pod was left as it is")
-            .exit(exit::REFUSED);
-            Some(Conclusion { outcome: Outcome::Failed, reason: Reason::NameConflict, problem })
+            Some(taken(observed, "pod", &pod, holder))
         }
         _ => None,
     }
+}
+
+/// A name that the run needs is somebody else's.
+fn taken(observed: &Observed<'_>, kind: &str, name: &str, holder: Option<&(String, String)>) -> Conclusion {
+    let RunIdentity { namespace, name: run, uid: _ } = &observed.run.identity;
+    let whose = holder.map_or("no run".to_owned(), |(kind, name)| format!("{kind} {name}"));
+    let problem = Problem::new(
+        format!("run {run} cannot begin: the name of its {kind} {name} is taken"),
+        format!("{kind} {namespace}/{name} belongs to {whose}, and is left as it is"),
+    )
+    .likely(format!("a {kind} of that name was made by hand, or by another controller"))
+    .next(format!("look whose it is: kubectl get {} {name} -n {namespace} -o yaml", kind.to_lowercase()))
+    .next("give the run another name")
+    .exit(exit::REFUSED);
+    Conclusion { outcome: Outcome::Failed, reason: Reason::NameConflict, problem }
 }
 
 fn not_ready(observed: &Observed<'_>, placed: u32, trouble: &Problem) -> Conclusion {

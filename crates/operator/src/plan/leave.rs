@@ -7,13 +7,17 @@ use super::decider::Decider;
 use super::live;
 use super::observed::Observed;
 use super::step::{Action, Conclusion, Planned, Wait};
+use crate::pods::facts::PodFacts;
 use lockstep_api::reasons::Reason;
 use lockstep_core::problem::{Problem, exit};
 use lockstep_core::run::message::Stop;
 use lockstep_core::thresholds::Outcome;
 
 pub(super) fn plan(observed: &Observed<'_>, planned: &mut Planned) {
+    let living = observed.pods.values().any(PodFacts::may_live);
     match observed.decider {
+        // Its agents ended by themselves while nobody was there; there is nothing left to take over.
+        Decider::TakingOver if observed.run.deleting && !living => nothing_runs(observed, planned),
         Decider::TakingOver => planned.wait = Some(Wait::taking_over()),
         Decider::Live { stopped, .. } => {
             let (stop, why) = asked(observed);
@@ -54,6 +58,7 @@ fn nothing_runs(observed: &Observed<'_>, planned: &mut Planned) {
     if living > 0 {
         planned.wait = Some(Wait::new(Reason::Waiting, format!("waiting for {living} agents to end")));
     } else if run.finalizer {
+        planned.step(Action::RemoveCa, "no agent needs it any more");
         planned.step(Action::RemoveFinalizer, "no agent lives any more");
     }
     if run.deleting {

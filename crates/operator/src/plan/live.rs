@@ -1,7 +1,7 @@
 //! A run under way: what the decider wishes is carried out, and it is told what became of its attempts.
 
 use super::decider::{Decider, Wish};
-use super::observed::{Observed, Rejected};
+use super::observed::{CaMap, Observed, Rejected};
 use super::step::{Action, Planned, Wait};
 use crate::pods::facts::{PodFacts, Seat};
 use crate::pods::rejected::Rejection;
@@ -18,7 +18,7 @@ pub const RETRY_S: i64 = 5;
 pub(super) fn plan(observed: &Observed<'_>, planned: &mut Planned) {
     let Decider::Live { wishes, told, .. } = observed.decider else { return };
     // Written by a leader before, or not at all, or changed by somebody.
-    if !observed.ca_written {
+    if *observed.ca == CaMap::Unwritten {
         planned.step(Action::WriteCa, "a replacement has to know whom to trust");
     }
     let mut wanted = Vec::new();
@@ -125,14 +125,31 @@ fn end_of(
     pod: Option<&PodFacts>,
 ) -> Option<(LossReason, bool)> {
     let Some(pod) = pod else {
-        let rejected = observed.rejected.get(&seat).map(|rejected| &rejected.why);
-        return match (planned.memory.made.get(&seat), rejected, wish) {
+        // It ended, and went before anybody looked.
+        if let Some(ended) =
+            observed.gone.get(&seat).and_then(|pod| pod.ended.as_ref()).filter(|end| end.dead)
+        {
+            return Some((ended.loss.clone(), ended.clean));
+        }
+        let rejected = observed.rejected.get(&seat);
+        let refusal = rejected.map(|rejected| &rejected.why);
+        return match (planned.memory.made.get(&seat), refusal, wish) {
             // Gone from the cluster, and it never had a node to act on.
             (Some(false), ..) => Some((LossReason::Ended(Reason::PodDeleted.name().to_owned()), false)),
             // Gone with its node, perhaps: nothing is proven, and its silence speaks for it.
             (Some(true), ..) => None,
             (None, Some(Rejection::Never(reason, problem)), _) => {
-                Some((LossReason::Ended(format!("{reason}: {}", problem.cause)), false))
+                Some((cannot_start(*reason, &problem.cause), false))
+            }
+            (None, Some(Rejection::NamespaceGoes), _) => {
+                Some((cannot_start(Reason::PodDeleted, "its namespace is being deleted"), false))
+            }
+            (None, Some(Rejection::NameTaken), _) if rejected.is_some_and(|it| is_foreign(observed, it)) => {
+                let name = observed.run.identity.pod_name(seat.0, seat.1);
+                Some((
+                    cannot_start(Reason::NameConflict, &format!("pod {name} belongs to somebody else")),
+                    false,
+                ))
             }
             (None, _, Wish::Goes) => Some((LossReason::Ended("it never had a pod".to_owned()), false)),
             (None, _, Wish::Lives) => None,
@@ -142,7 +159,13 @@ fn end_of(
         return Some((ended.loss.clone(), ended.clean));
     }
     let trouble = observed.troubles.get(&seat).filter(|trouble| trouble.weight == Weight::Fatal)?;
-    Some((LossReason::Ended(format!("{}: {}", trouble.reason, trouble.problem.cause)), false))
+    Some((cannot_start(trouble.reason, &trouble.problem.cause), false))
+}
+
+/// A loss that another attempt would suffer too, its reason first.
+fn cannot_start(reason: Reason, cause: &str) -> LossReason {
+    let said = cause.starts_with(reason.name());
+    LossReason::CannotStart(if said { cause.to_owned() } else { format!("{reason}: {cause}") })
 }
 
 fn is_fatal(observed: &Observed<'_>, seat: Seat) -> bool {

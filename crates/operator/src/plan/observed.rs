@@ -29,8 +29,10 @@ pub struct Observed<'a> {
     pub troubles: &'a BTreeMap<Seat, Trouble>,
     /// Pods that the API server did not take, by attempt, until one is created.
     pub rejected: &'a BTreeMap<Seat, Rejected>,
-    /// Whether the ConfigMap with the CA bundle is there and current.
-    pub ca_written: bool,
+    /// Pods of it that are gone from the API, as they were last: those whose agent was known to have ended.
+    pub gone: &'a BTreeMap<Seat, PodFacts>,
+    /// The ConfigMap with the CA bundle.
+    pub ca: &'a CaMap,
     /// What the decider wishes.
     pub decider: &'a Decider,
     /// Other runs, as [`OtherRun::of`] has them.
@@ -152,6 +154,18 @@ impl RunFacts {
     pub fn is_suspended_attempt(&self) -> bool {
         self.suspend || self.suspended
     }
+}
+
+/// What is known of the ConfigMap with the CA bundle.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CaMap {
+    /// It has to be written, or brought up to date.
+    #[default]
+    Unwritten,
+    /// It is there, and current.
+    Written,
+    /// An object of its name is there that the run does not own.
+    Foreign,
 }
 
 /// A pod that the API server did not take.

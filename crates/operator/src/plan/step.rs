@@ -52,6 +52,8 @@ pub enum Action {
     Name(Names),
     /// Create the ConfigMap with the CA bundle, or bring it up to date with its resourceVersion.
     WriteCa,
+    /// Delete that ConfigMap, if it is the run's: no agent needs it any more.
+    RemoveCa,
     /// Create the pod of an attempt by POST.
     CreatePod(Seat),
     /// Delete a pod, with a precondition on its uid.

@@ -14,6 +14,7 @@ use lockstep_api::spec::target::VolumeSpec;
 use lockstep_api::{Fault, labels};
 use lockstep_core::plan::{Plan, Scheme};
 use serde_json::{Map, Value, json};
+use std::path::Path;
 use std::time::Duration;
 
 /// Where the agent's token and CA bundle are mounted.
@@ -81,10 +82,14 @@ impl RunIdentity {
         self.config_map_name("ca")
     }
 
-    /// Name of the ConfigMap with the report.
+    /// Name of the ConfigMap with the report of an attempt of the whole run, from 1: what an attempt that was suspended has
+    /// measured is not written over by the next one.
     #[must_use]
-    pub fn results_config_map(&self) -> String {
-        self.config_map_name("results")
+    pub fn results_config_map(&self, attempt: u32) -> String {
+        match attempt {
+            0 | 1 => self.config_map_name("results"),
+            attempt => self.config_map_name(&format!("results-{attempt}")),
+        }
     }
 
     /// Name of the ConfigMap with what a later leader needs to go on.
@@ -332,12 +337,17 @@ impl Recipe {
         ]}})
     }
 
-    /// `spec.target.volume`, mounted at the path of the target.
+    /// `spec.target.volume`, mounted at the path of the target. Where neither it nor the template says what is there, a
+    /// directory of the node: the agent's own root is read-only.
     fn target_volume(&self) -> Option<(Value, Value)> {
-        let spec = self.run.spec.target.volume.as_ref()?;
         if self.plan.target.scheme != Scheme::File {
             return None;
         }
+        let name = "lockstep-target";
+        let mount = json!({"name": name, "mountPath": self.plan.target.path});
+        let Some(spec) = &self.run.spec.target.volume else {
+            return (!self.is_mounted()).then(|| (json!({"name": name, "emptyDir": {}}), mount));
+        };
         let VolumeSpec { persistent_volume_claim, ephemeral, empty_dir } = spec;
         let (kind, source) = match (persistent_volume_claim, ephemeral, empty_dir) {
             (Some(claim), ..) => ("persistentVolumeClaim", json!({"claimName": claim.claim_name})),
@@ -345,8 +355,17 @@ impl Recipe {
             (None, None, Some(directory)) => ("emptyDir", json!(directory)),
             (None, None, None) => return None,
         };
-        let name = "lockstep-target";
-        Some((json!({"name": name, kind: source}), json!({"name": name, "mountPath": self.plan.target.path})))
+        Some((json!({"name": name, kind: source}), mount))
+    }
+
+    /// Whether the template mounts something at the path of the target, or above it.
+    fn is_mounted(&self) -> bool {
+        let template = self.run.spec.agents.template.as_ref().and_then(|template| template.0.get("spec"));
+        let containers = template.and_then(|spec| spec["containers"].as_array()).into_iter().flatten();
+        let agent = containers.filter(|container| container["name"] == labels::AGENT_CONTAINER);
+        let mut mounts = agent.flat_map(|agent| agent["volumeMounts"].as_array().into_iter().flatten());
+        let path = Path::new(&self.plan.target.path);
+        mounts.any(|mount| mount["mountPath"].as_str().is_some_and(|at| path.starts_with(at)))
     }
 }
 

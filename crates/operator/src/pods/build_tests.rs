@@ -106,6 +106,27 @@ fn credentials_are_referenced_and_target_volumes_mounted() {
 }
 
 #[test]
+fn a_target_that_nobody_mounts_is_a_directory_of_the_node() {
+    let volumes = |template: Value| {
+        let spec =
+            json!({"target": {"uri": "file:///data/bench"}, "agents": {"replicas": 2, "template": template}});
+        pod(&spec)["spec"]["volumes"].as_array().unwrap().clone()
+    };
+    let own = json!({"name": "lockstep-target", "emptyDir": {}});
+    assert!(volumes(json!({})).contains(&own));
+    let mounts = |container: &str, at: &str| {
+        let mount = json!({"name": "mine", "mountPath": at});
+        let container = json!({"name": container, "image": "x", "volumeMounts": [mount]});
+        json!({"spec": {"containers": [container], "volumes": [{"name": "mine", "hostPath": {"path": "/d"}}]}})
+    };
+    assert!(!volumes(mounts("agent", "/data")).contains(&own));
+    assert!(!volumes(mounts("agent", "/data/bench")).contains(&own));
+    for elsewhere in [mounts("agent", "/dat"), mounts("beside", "/data")] {
+        assert!(volumes(elsewhere).contains(&own));
+    }
+}
+
+#[test]
 fn placement_is_said_to_the_scheduler() {
     let of =
         |placement: &str| pod(&json!({"agents": {"replicas": 4, "placement": placement}}))["spec"].clone();
@@ -200,5 +221,5 @@ fn names_fit_for_the_longest_run() {
         uid: testing::UID.to_owned(),
     };
     assert!(identity.pod_name(4_999, 100).len() <= 63);
-    assert!(identity.results_config_map().len() <= 253);
+    assert!(identity.results_config_map(u32::MAX).len() <= 253);
 }

@@ -25,12 +25,13 @@ pub fn ca(run: &RunIdentity, bundle: &str) -> Value {
     config_map(run, &run.ca_config_map(), &data, true)
 }
 
-/// The ConfigMap with the report; `None` when it is too large for one. `retain`: it stays when the run is deleted.
+/// The ConfigMap with the report of an attempt of the run; `None` when it is too large for one. `retain`: it stays when the
+/// run is deleted.
 #[must_use]
-pub fn results(run: &RunIdentity, files: &[(&str, &str)], retain: bool) -> Option<Value> {
+pub fn results(run: &RunIdentity, attempt: u32, files: &[(&str, &str)], retain: bool) -> Option<Value> {
     let bytes: usize = files.iter().map(|(name, text)| name.len() + text.len()).sum();
     let data = files.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
-    (bytes <= DATA_BYTES_MAX).then(|| config_map(run, &run.results_config_map(), &data, !retain))
+    (bytes <= DATA_BYTES_MAX).then(|| config_map(run, &run.results_config_map(attempt), &data, !retain))
 }
 
 /// A ConfigMap of a run's own bookkeeping, owned by it: short texts, and binaries of at most [`BINARY_BYTES_MAX`] in all.
@@ -99,9 +100,11 @@ mod tests {
         assert_eq!(ca.data.and_then(|data| data.get("ca.crt").cloned()).as_deref(), Some("PEM"));
         assert_eq!(ca.metadata.owner_references.map(|owners| owners.len()), Some(1));
         let files = [("results.json", "{}")];
-        let owners =
-            |retain| results(&run(), &files, retain).map(read).and_then(|map| map.metadata.owner_references);
-        assert_eq!((owners(false).is_some(), owners(true)), (true, None));
+        let made =
+            |attempt, retain| results(&run(), attempt, &files, retain).map(read).expect("it fits").metadata;
+        assert_eq!((made(1, false).owner_references.is_some(), made(1, true).owner_references), (true, None));
+        let names = [made(1, false).name, made(2, false).name].map(Option::unwrap_or_default);
+        assert_eq!(names, ["nightly-3f9a0b1c-results", "nightly-3f9a0b1c-results-2"]);
     }
 
     #[test]
@@ -129,7 +132,7 @@ mod tests {
     #[test]
     fn a_report_that_is_too_large_for_one_is_not_sent() {
         let text = "x".repeat(DATA_BYTES_MAX - "results.json".len());
-        assert!(results(&run(), &[("results.json", &text)], false).is_some());
-        assert!(results(&run(), &[("results.json", &text), ("a", "")], false).is_none());
+        assert!(results(&run(), 1, &[("results.json", &text)], false).is_some());
+        assert!(results(&run(), 1, &[("results.json", &text), ("a", "")], false).is_none());
     }
 }

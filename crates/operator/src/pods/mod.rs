@@ -14,6 +14,7 @@ pub mod merge;
 mod placement;
 pub mod refuse;
 pub mod rejected;
+pub mod remembered;
 pub mod secrets;
 pub mod strategy;
 pub mod trouble;

@@ -15,7 +15,7 @@ use lockstep_api::reasons::Reason;
 use lockstep_core::problem::{Problem, exit};
 
 /// From this long after the container's start on, a missing hello is shown, seconds.
-const HELLO_SHOWN_S: i64 = 10;
+const HELLO_SHOWN_S: i64 = 5;
 
 /// What is wrong with one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,11 +80,15 @@ pub fn of(pod: &Pod, events: &[PodEvent], said_hello: bool, now: Timestamp) -> O
 fn scheduling(pod: &Pod) -> Option<Trouble> {
     let conditions = pod.status.as_ref()?.conditions.as_deref()?;
     let condition = conditions.iter().find(|one| one.type_ == "PodScheduled" && one.status == "False")?;
+    let cause = condition.message.as_deref().unwrap_or("the scheduler found no node, and does not say why");
     let reason = match condition.reason.as_deref() {
         Some("SchedulingGated") => Reason::SchedulingGated,
+        // `persistentvolumeclaim "data" not found` (pkg/scheduler/framework/plugins/volumebinding).
+        _ if cause.contains("persistentvolumeclaim") && cause.contains("not found") => {
+            Reason::ReferenceNotFound
+        }
         _ => Reason::Unschedulable,
     };
-    let cause = condition.message.as_deref().unwrap_or("the scheduler found no node, and does not say why");
     Some(trouble(pod, reason, cause, Weight::Waits))
 }
 
@@ -202,8 +206,8 @@ fn advice(reason: Reason) -> Advice {
                 "its volume is bound to another zone",
             ],
             &[
-                "kubectl describe pod POD -n NAMESPACE",
-                "lower agents.template resources or agents.replicas",
+                "compare requests, nodeSelector and tolerations of agents.template with kubectl describe nodes",
+                "lower agents.replicas, or ask for more nodes",
                 "agents.placement: Any, if OnePerNode asks for more nodes than there are",
             ],
         ),
@@ -238,10 +242,13 @@ fn advice(reason: Reason) -> Advice {
                 "the image runs as root",
             ],
             &[
-                "kubectl get secret -n NAMESPACE",
-                "create what is missing: the pod goes on by itself",
+                "create what is missing (kubectl get secret,configmap -n NAMESPACE): the pod goes on by itself",
                 "check target.credentials.secretName and results.secretName",
             ],
+        ),
+        Reason::ReferenceNotFound => (
+            &["the claim of target.volume does not exist, or in another namespace"],
+            &["create it (kubectl get pvc -n NAMESPACE): the pod goes on by itself", "check target.volume"],
         ),
         Reason::CreateContainerError => (
             &[
@@ -276,12 +283,15 @@ fn advice(reason: Reason) -> Advice {
         ),
         Reason::Evicted => (
             &["the node ran out of memory, disk or process ids", "somebody drained the node"],
-            &["kubectl describe pod POD -n NAMESPACE", "set requests that say what the agent needs"],
+            &[
+                "kubectl get events -n NAMESPACE --field-selector involvedObject.name=POD",
+                "set requests that say what the agent needs",
+            ],
         ),
         Reason::Preempted => (
             &["a pod of a higher priority needed the node"],
             &[
-                "agents.template.spec.priorityClassName",
+                "give the agents a priority of their own: agents.template.spec.priorityClassName",
                 "failurePolicy.rules: onReasons [Preempted], countAttempt false",
             ],
         ),
@@ -289,9 +299,10 @@ fn advice(reason: Reason) -> Advice {
             &["the node is down, unreachable or was removed"],
             &["kubectl get nodes", "failurePolicy.retryAttempts replaces the agent on another node"],
         ),
-        Reason::PodDeleted => {
-            (&["a person or another controller deleted the pod"], &["kubectl get events -n NAMESPACE"])
-        }
+        Reason::PodDeleted => (
+            &["a person or another controller deleted the pod"],
+            &["kubectl get events -n NAMESPACE --field-selector involvedObject.name=POD"],
+        ),
         Reason::DeadlineExceeded => (&["the pod outlived its dead-man's switch"], &["raise activeDeadline"]),
         Reason::Orphaned => (
             &[
@@ -305,7 +316,10 @@ fn advice(reason: Reason) -> Advice {
         ),
         _ => (
             &["the agent failed, or was killed from within its container"],
-            &["kubectl logs POD -n NAMESPACE -c agent", "kubectl describe pod POD -n NAMESPACE"],
+            &[
+                "kubectl logs POD -n NAMESPACE -c agent",
+                "agents.cleanupPolicy: OnSuccess keeps the pods of a run that failed, with their logs",
+            ],
         ),
     };
     Advice { likely, next }

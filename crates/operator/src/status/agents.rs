@@ -1,11 +1,11 @@
 //! How many agents are where, and which are worst off.
 
-use super::{Picture, Stand, fitted, int};
+use super::{Picture, Stand, fitted, int, reason};
 use crate::pods::facts::Seat;
 use crate::pods::trouble::Weight;
 use lockstep_api::reasons::Reason;
 use lockstep_api::status::{AgentProblem, AgentsStatus};
-use lockstep_coordinator::progress::is_ready;
+use lockstep_coordinator::progress::{AgentCounts, is_ready};
 use lockstep_core::run::agent::{AgentState, LossReason, Position};
 use lockstep_core::run::view::{AgentView, RunView};
 use std::collections::BTreeMap;
@@ -24,15 +24,18 @@ pub fn counts(picture: &Picture<'_>) -> AgentsStatus {
         scheduled: int(scheduled.len()),
         ..AgentsStatus::default()
     };
+    let seen = view(picture).map(AgentCounts::of).unwrap_or_default();
+    counts.heard = int(seen.heard);
+    counts.stalled = int(seen.stalled);
+    counts.disconnected = int(seen.disconnected);
+    counts.completed = int(seen.completed);
     for agent in view(picture).map_or(&[][..], |view| &view.agents) {
         let never_came = matches!(agent.state, AgentState::Active(Position::Expected))
-            || agent.state == AgentState::Lost(LossReason::NoHello);
+            || matches!(agent.state, AgentState::Lost(LossReason::NoHello | LossReason::CannotStart(_)));
         counts.joined += i64::from(!never_came);
         counts.ready += i64::from(is_ready(&agent.state));
         counts.running += i64::from(agent.in_stage);
-        counts.disconnected += i64::from(matches!(agent.state, AgentState::Disconnected { .. }));
         counts.lost += i64::from(is_lost(&agent.state));
-        counts.completed += i64::from(agent.state == AgentState::Completed);
         counts.replaced += i64::from(agent.attempt);
     }
     counts.summary = format!("{}/{}", counts.ready, counts.desired);
@@ -69,6 +72,11 @@ pub fn problems(picture: &Picture<'_>) -> (Vec<AgentProblem>, i64) {
         if current.is_some_and(|agent| agent.attempt != seat.1 || agent.state == AgentState::Completed) {
             continue;
         }
+        // A pod that was asked to go says less than why its agent was given up before.
+        let known = found.get(&seat.0).map(|(_, known)| known.reason.as_str());
+        if trouble.reason == Reason::PodDeleted && known.is_some_and(|known| known != trouble.reason.name()) {
+            continue;
+        }
         let rank = match trouble.weight {
             Weight::Ended => 0,
             Weight::Fatal => 1,
@@ -91,9 +99,7 @@ pub fn problems(picture: &Picture<'_>) -> (Vec<AgentProblem>, i64) {
 /// How bad, why, and in words.
 fn of_agent(agent: &AgentView) -> Option<(u8, Reason, String)> {
     match &agent.state {
-        AgentState::Lost(loss) => {
-            Some((0, Reason::from_name(loss.name()).unwrap_or(Reason::Ended), loss.to_string()))
-        }
+        AgentState::Lost(loss) => Some((0, reason::of_loss(loss), loss.to_string())),
         AgentState::Failed => Some((0, Reason::AgentFailed, "it gave up by itself".to_owned())),
         AgentState::LeftBehind => Some((1, Reason::LeftBehind, "a barrier went on without it".to_owned())),
         AgentState::Disconnected { .. } => {

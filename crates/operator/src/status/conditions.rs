@@ -1,11 +1,12 @@
 //! The conditions of a run, at every point of its life.
 //!
 //! While it lasts, only what is known is set: `kubectl wait` waits for a condition that is not there. `Degraded` stays once
-//! it is true. The conditions of a finished run are the table of [`super::outcome`].
+//! it is true. The conditions of a finished run are the table of [`lockstep_api::outcome`].
 
-use super::{Picture, Published, Stand, agents, outcome, reason, words};
+use super::{Picture, Published, Stand, agents, reason, words};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use lockstep_api::conditions::{ConditionType, Truth, set, truth};
+use lockstep_api::outcome;
 use lockstep_api::reasons::Reason;
 use lockstep_api::status::BenchmarkRunStatus;
 use lockstep_core::run::view::RunView;

@@ -6,13 +6,12 @@
 //!
 //! The status is made anew each time from the whole picture; only transition times, sticky conditions and what another
 //! leader wrote are taken from the status before. Numbers are integers with their unit in the name. It deliberately
-//! decides nothing: which conditions an outcome has is one table, [`outcome`], and what the outcome is, the decider says.
+//! decides nothing: which conditions an outcome has is one table, [`lockstep_api::outcome`], and what the outcome is, the decider says.
 
 pub mod agents;
 pub mod conditions;
 pub mod fit;
 pub mod managers;
-pub mod outcome;
 pub mod pace;
 pub mod phase;
 pub mod reason;

@@ -1,14 +1,15 @@
 //! Phase, verdict and message: where the run stands, in one word each and one sentence. For people; tools read
 //! conditions.
 
-use super::{Picture, Published, Stand, agents, fitted, outcome, reason};
+use super::{Picture, Published, Stand, agents, fitted, reason, words};
 use crate::plan::Wait;
+use lockstep_api::outcome;
 use lockstep_api::reasons::Reason;
 use lockstep_api::status::BenchmarkRunStatus;
 use lockstep_core::plan::StageKind;
 use lockstep_core::problem::{Problem, exit};
 use lockstep_core::results::Report;
-use lockstep_core::thresholds::Verdict;
+use lockstep_core::thresholds::{Outcome, Verdict};
 
 /// Fills phase, verdict and message.
 pub(super) fn fill(status: &mut BenchmarkRunStatus, picture: &Picture<'_>) {
@@ -92,7 +93,9 @@ fn message(picture: &Picture<'_>, phase: &str) -> String {
             );
             let mut text = format!("{place}, {} of {} agents ready", counts.ready, counts.desired);
             if let Some(worst) = agents::problems(picture).0.first() {
-                text = format!("{text}; agent {}: {}: {}", worst.index, worst.reason, worst.message);
+                let said = worst.message.starts_with(&worst.reason);
+                let reason = if said { String::new() } else { format!("{}: ", worst.reason) };
+                text = format!("{text}; agent {}: {reason}{}", worst.index, worst.message);
             }
             match picture.wait {
                 Some(wait) => format!("{}; {text}", wait.message),
@@ -105,7 +108,7 @@ fn message(picture: &Picture<'_>, phase: &str) -> String {
         Stand::Over { results: Published::Writing, .. } => {
             "the run is over, and its results are being written".to_owned()
         }
-        Stand::Over { report, .. } => finished(report),
+        Stand::Over { report, .. } => finished(report, picture.run.stop_reason.as_deref()),
         Stand::Concluded(conclusion) => with_next(
             &format!("{}: {}", conclusion.problem.what, conclusion.problem.cause),
             &conclusion.problem,
@@ -114,12 +117,30 @@ fn message(picture: &Picture<'_>, phase: &str) -> String {
     }
 }
 
-fn finished(report: &Report) -> String {
+fn finished(report: &Report, stop_reason: Option<&str>) -> String {
     match report.problems.first() {
         Some(problem) if report.exit_code != exit::SUCCEEDED => {
             with_next(&format!("{}: {}", problem.what, problem.cause), problem)
         }
         _ => {
+            let stopped = match (report.outcome, stop_reason) {
+                (Outcome::Aborted, Some(why)) => format!("stopped on request ({why}); "),
+                (Outcome::Aborted, None) => "stopped on request; ".to_owned(),
+                _ => String::new(),
+            };
+            let breaches: Vec<_> = report.thresholds.iter().filter(|one| one.passed == Some(false)).collect();
+            let breached = match &breaches[..] {
+                [] => String::new(),
+                [first, rest @ ..] => {
+                    let more =
+                        if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
+                    let (observed, limit) = (words::observed(first), words::limit(first));
+                    format!(
+                        "threshold {} is breached: {observed}, and it is to be {limit}{more}; ",
+                        first.name
+                    )
+                }
+            };
             let doubts = match report.degraded.first() {
                 Some(first) if report.degraded.len() > 1 => {
                     format!("; {first}, and {} more", report.degraded.len() - 1)
@@ -127,7 +148,7 @@ fn finished(report: &Report) -> String {
                 Some(first) => format!("; {first}"),
                 None => String::new(),
             };
-            format!("{} of {} stages done{doubts}", done(report), report.stages.len())
+            format!("{stopped}{breached}{} of {} stages done{doubts}", done(report), report.stages.len())
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{Picture, Published, Stand, WallClock, fitted, int, seconds, words};
 use lockstep_api::status::{
     BenchmarkRunStatus, LatencyStatus, ProgressStatus, StageStart, StageStatus, ThresholdStatus,
 };
-use lockstep_coordinator::{LiveStage, Snapshot, progress};
+use lockstep_coordinator::{LiveStage, Snapshot, progress, waiting};
 use lockstep_core::plan::{Plan, StageKind};
 use lockstep_core::results::Report;
 use lockstep_core::results::stage::{LatencyReport, OpReport, StageReport};
@@ -40,7 +40,7 @@ pub(super) fn fill(status: &mut BenchmarkRunStatus, picture: &Picture<'_>) {
             if let Some(progress) = &mut status.progress
                 && !matches!(results, Published::Writing)
             {
-                progress.estimated_remaining_seconds = None;
+                (progress.estimated_remaining_seconds, progress.waiting_for) = (None, None);
                 progress.last_update_time = Some(seconds(picture.now));
             }
         }
@@ -64,6 +64,7 @@ fn live_stage(
     let mean = |amount: u64| int(u128::from(amount) * 1_000_000_000 / u128::from(elapsed_ns));
     StageStatus {
         name: view.name.clone(),
+        kind: plan.stages[index].kind.name().to_owned(),
         state: facts.state.name().to_owned(),
         start_time: begun.then(|| clock.time(progress::began_ns(snapshot, index))),
         completion_time: facts.ended_ns.map(|at_ns| clock.time(at_ns)),
@@ -76,6 +77,8 @@ fn live_stage(
             }
         }),
         agents: int(facts.agents),
+        objects: int(view.changed),
+        objects_unchanged: int(view.unchanged),
         operations: int(live.operations),
         bytes: int(live.bytes),
         operations_per_second: if begun { mean(live.operations) } else { 0 },
@@ -103,9 +106,9 @@ fn live_progress(
     let name = plan.stages.get(stage as usize).map(|stage| stage.name.clone()).unwrap_or_default();
     let doing = snapshot.view.agents.iter().filter(|agent| agent.in_stage || stage == 0);
     let what = doing.map(|agent| agent.what.as_str()).find(|what| !what.is_empty()).unwrap_or("waiting");
-    let live = snapshot.live.get(stage as usize).map_or(0.0, |live| live.operations_per_s);
+    let live = snapshot.live.get(stage as usize).cloned().unwrap_or_default();
     let rate = match progress.unit {
-        "milliseconds" | "agents" => live.max(0.0) as u64,
+        "milliseconds" | "agents" => live.operations_per_s.max(0.0) as u64,
         _ => (u128::from(progress.done) * 1_000_000_000 / u128::from(progress.elapsed_ns.max(1))) as u64,
     };
     Some(ProgressStatus {
@@ -118,6 +121,11 @@ fn live_progress(
         summary: format!("{percent}%"),
         rate_per_second: int(rate),
         estimated_remaining_seconds: progress.remaining_ns.map(|ns| int(ns.div_ceil(1_000_000_000))),
+        waiting_for: waiting::reason(snapshot).map(|reason| fitted(&reason, 512)),
+        operations_per_second: int(live.operations_per_s.max(0.0) as u64),
+        bytes_per_second: int(live.bytes_per_s.max(0.0) as u64),
+        p50_micros: live.p50_ns.map(micros),
+        p99_micros: live.p99_ns.map(micros),
         last_update_time: Some(seconds(picture.now)),
     })
 }
@@ -131,8 +139,9 @@ fn skew(view: &RunView) -> Option<String> {
 /// What was merged, over what was seen.
 fn over(status: &mut BenchmarkRunStatus, plan: &Plan, view: &RunView, report: &Report) {
     for (index, stage) in status.stages.iter_mut().enumerate() {
-        if let Some(facts) = view.stages.get(index).map(|stage| &stage.facts) {
-            stage.state = facts.state.name().to_owned();
+        if let Some(view) = view.stages.get(index) {
+            stage.state = view.facts.state.name().to_owned();
+            (stage.objects, stage.objects_unchanged) = (int(view.changed), int(view.unchanged));
         }
         if let Some(report) = report.stages.iter().find(|report| report.stage as usize == index) {
             merged(stage, report);
@@ -185,9 +194,13 @@ fn merged(stage: &mut StageStatus, report: &StageReport) {
     stage.latency = report.operations.iter().filter_map(latency).collect();
 }
 
+/// Rounded up: response times never flatter.
+fn micros(ns: u64) -> i64 {
+    int(ns.div_ceil(1_000))
+}
+
 fn latency(row: &OpReport) -> Option<LatencyStatus> {
     let LatencyReport { count, mean_ns, p50_ns, p90_ns, p99_ns, p999_ns, max_ns, .. } = row.response?;
-    let micros = |ns: u64| int(ns.div_ceil(1_000));
     Some(LatencyStatus {
         op: row.op?.name().to_owned(),
         count: int(count),

@@ -3,24 +3,33 @@
 
 mod admin;
 mod chart;
+mod examples;
+mod gangs;
+mod kubectl;
 mod leader;
 mod leaks;
+mod lives;
+mod losses;
+mod outcomes;
 mod plain;
 mod rights;
 mod rotation;
+mod rules;
 mod runs;
 mod scale;
 mod scopes;
+mod space;
 mod stores;
 mod takeover;
+mod troubles;
 mod trust;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ListParams};
-use kube::runtime::wait::{Condition, await_condition};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{Api, ListParams, PostParams};
+use kube::runtime::wait::await_condition;
 use lockstep_api::BenchmarkRun;
 use lockstep_api::conditions::{self, ConditionType, Truth};
-use lockstep_testcluster::{ControlPlane, Image, LIMIT, Node, NodeOptions};
+use lockstep_testcluster::{Caller, ControlPlane, Image, LIMIT, Node, NodeOptions};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
@@ -43,7 +52,18 @@ impl Served {
         runs: &Api<BenchmarkRun>,
         name: &str,
         what: &str,
-        condition: impl Condition<BenchmarkRun>,
+        condition: impl Fn(Option<&BenchmarkRun>) -> bool,
+    ) -> BenchmarkRun {
+        // One instance of the watcher for all conditions: they are many, and it is large.
+        self.until_dyn(runs, name, what, &condition).await
+    }
+
+    async fn until_dyn(
+        &self,
+        runs: &Api<BenchmarkRun>,
+        name: &str,
+        what: &str,
+        condition: &dyn Fn(Option<&BenchmarkRun>) -> bool,
     ) -> BenchmarkRun {
         match tokio::time::timeout(LIMIT, await_condition(runs.clone(), name, condition)).await {
             Ok(Ok(Some(run))) => run,
@@ -61,25 +81,64 @@ impl Served {
     }
 }
 
+/// An agent that fails, and says why.
+const BROKEN: &str = r#"echo '{"what":"no target","cause":"the moon is full","likely":[],"next":[],"kept":"","class":null,"exit":1}' \
+    > /dev/termination-log
+exit 3"#;
+
+/// An agent that runs, and says nothing.
+const MUTE: &str = "exec sleep 1000";
+
+/// An image with a script in the place of the agent.
+fn scripted(cluster: &ControlPlane, name: &str, script: &str) -> Image {
+    let path = cluster.directory().join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&path, executable).expect("an executable");
+    Image::host().file("/lockstep-agent", path)
+}
+
+/// The image of a release.
+fn image() -> Image {
+    Image::host().workspace_binary("lockstep-operator").workspace_binary("lockstep-agent")
+}
+
 /// The one of this test binary.
 async fn served() -> &'static Served {
     static SERVED: OnceCell<Served> = OnceCell::const_new();
     SERVED
         .get_or_init(|| async {
             let cluster = ControlPlane::shared().await;
-            let image =
-                Image::host().workspace_binary("lockstep-operator").workspace_binary("lockstep-agent");
-            let options = NodeOptions::named("node-0").image("lockstep:test", image);
+            let options = NodeOptions::named("node-0")
+                .image("lockstep:test", image())
+                .image("broken:test", scripted(cluster, "broken", BROKEN))
+                .image("mute:test", scripted(cluster, "mute", MUTE));
             let node = cluster.node(options.refresh_every(Duration::from_millis(500))).await;
             let home = cluster.namespace("system").await;
             let install = ["install", "lockstep", CHART, "-n", &home, "--set", "image.tag=test", "--wait"];
             cluster.helm(&install).await.expect_code(0);
+            knows_the_resource(cluster, &home).await;
             let pods: Api<Pod> = Api::namespaced(cluster.client().await, &home);
             let pods = pods.list(&ListParams::default()).await.expect("the operator's pod");
             let pod = pods.items.first().map(kube::ResourceExt::name_any).unwrap_or_default();
             Served { cluster, node, home, pod }
         })
         .await
+}
+
+/// Waits until the API server lets the operator own objects by runs: its admission looks for new definitions only from
+/// time to time, and until then the operator tries again.
+async fn knows_the_resource(cluster: &ControlPlane, home: &str) {
+    let operator = cluster.client_as(&Caller::service_account(home, "lockstep")).await;
+    let maps: Api<ConfigMap> = Api::namespaced(operator, home);
+    let owner = serde_json::json!({
+        "apiVersion": lockstep_api::labels::API_VERSION, "kind": lockstep_api::labels::KIND, "name": "x", "uid": "x",
+        "controller": true, "blockOwnerDeletion": true,
+    });
+    let map = serde_json::json!({"metadata": {"name": "probe", "ownerReferences": [owner]}});
+    let map: ConfigMap = serde_json::from_value(map).expect("a ConfigMap");
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    space::becomes("known", async || maps.create(&dry, &map).await.is_ok()).await;
 }
 
 /// What a condition of a run says.

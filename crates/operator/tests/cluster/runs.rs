@@ -12,7 +12,7 @@ use lockstep_testcluster::{until_event, until_gone};
 use serde_json::json;
 
 /// A run over the memory of its agents that measures for so many seconds; `more` stands in its spec.
-fn manifest(name: &str, seconds: u32, more: &str) -> String {
+pub(crate) fn manifest(name: &str, seconds: u32, more: &str) -> String {
     format!(
         "
 apiVersion: lockstep.dev/v1alpha1
@@ -41,7 +41,7 @@ fn status(run: &BenchmarkRun) -> &BenchmarkRunStatus {
 }
 
 /// Whether a stage is under way.
-fn in_stage(name: &'static str) -> impl Fn(Option<&BenchmarkRun>) -> bool {
+pub(crate) fn in_stage(name: &'static str) -> impl Fn(Option<&BenchmarkRun>) -> bool {
     move |run| {
         let progress = run.and_then(|run| run.status.as_ref()?.progress.as_ref());
         progress.is_some_and(|progress| progress.stage == name)

@@ -5,8 +5,9 @@ use crate::{Served, finished, served};
 use k8s_openapi::api::authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec};
 use kube::api::{Api, PostParams};
 use lockstep_api::BenchmarkRun;
-use lockstep_testcluster::Caller;
+use lockstep_testcluster::{Caller, LIMIT, PodSecurity};
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 /// What somebody may in a namespace, as `verb resource`, beyond what everybody may: ask about himself.
 pub(crate) async fn rights(served: &Served, caller: &Caller, namespace: &str) -> BTreeSet<String> {
@@ -103,4 +104,57 @@ async fn a_run_that_two_installations_serve_has_one_owner() {
         assert_eq!(wrote.collect::<Vec<_>>(), [], "{owner} has it");
     }
     release.uninstall(served).await;
+}
+
+/// An admin of one namespace, as soon as the roles of the chart have come to be part of his.
+async fn admin_of(served: &Served, name: &str, namespace: &str) -> Caller {
+    let binding = ["create", "rolebinding", name, "--clusterrole=admin", "-n", namespace, "--user", name];
+    served.cluster.kubectl(&binding).await.expect_code(0);
+    let caller = Caller::user(name);
+    let end = Instant::now() + LIMIT;
+    while !rights(served, &caller, namespace).await.contains("patch benchmarkruns/status") {
+        assert!(Instant::now() < end, "the role `admin` never has the rules of the chart");
+    }
+    caller
+}
+
+#[tokio::test]
+async fn admins_of_a_namespace_each_install_an_operator_that_sees_nothing_else() {
+    let served = served().await;
+    let (one, other) = tokio::join!(
+        served.cluster.namespace_with("ann", PodSecurity::Restricted),
+        served.cluster.namespace_with("bob", PodSecurity::Restricted)
+    );
+    let (ann, bob) = tokio::join!(admin_of(served, "ann", &one), admin_of(served, "bob", &other));
+    // The same release, twice, each by the one who may nothing elsewhere; nothing of the cluster's is touched by default.
+    let (managed_by, values) =
+        ("lab.example/each", ["scope=namespace", "crds.install=auto", "crds.roles=auto"]);
+    let (first, second) = tokio::join!(
+        Release::install(served, &ann, &one, managed_by, &values),
+        Release::install(served, &bob, &other, managed_by, &values)
+    );
+    let client = served.cluster.client().await;
+    for (release, namespace) in [(&first, &one), (&second, &other)] {
+        served.cluster.apply(namespace, &run("short", managed_by, 1, "agents: {replicas: 2}")).await;
+        let runs: Api<BenchmarkRun> = Api::namespaced(client.clone(), namespace);
+        let run = served.until(&runs, "short", "finished", finished).await;
+        let status = run.status.as_ref().expect("a status");
+        assert_eq!(status.phase, "Succeeded", "{}", served.said(&run));
+        assert_eq!(status.controller, Some(release.claim()));
+    }
+    for (release, elsewhere) in [(&first, &other), (&second, &one)] {
+        let account = release.account();
+        assert_eq!(rights(served, &account, elsewhere).await, BTreeSet::new(), "nothing outside");
+        assert!(rights(served, &account, &release.home).await.contains("create pods"));
+        let user = format!("system:serviceaccount:{}:lockstep", release.home);
+        let strays = served.cluster.audit().into_iter().filter(|entry| {
+            // But for what this test asked in its name.
+            let own = entry.resource.starts_with("selfsubject");
+            entry.user == user && !entry.resource.is_empty() && !own && entry.namespace != release.home
+        });
+        assert_eq!(strays.collect::<Vec<_>>(), [], "it does not even ask");
+    }
+    let gone = ["uninstall", "lockstep", "-n", &one, "--wait"];
+    served.cluster.helm_as(&ann, &gone).await.expect_code(0);
+    second.uninstall(served).await;
 }

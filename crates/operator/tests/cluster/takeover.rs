@@ -1,7 +1,7 @@
 //! The operator is lost: killed in each phase, replaced by its other replica, stopped and continued. Runs go on from where
 //! they were, nothing is done twice, and what the report counts is what the storage server counted.
 
-use crate::{CHART, Served, finished, served, truth};
+use crate::{CHART, finished, image, served, truth};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::ResourceExt;
@@ -11,7 +11,7 @@ use lockstep_api::BenchmarkRun;
 use lockstep_api::conditions::{ConditionType, Truth};
 use lockstep_core::op::Op;
 use lockstep_core::results::Report;
-use lockstep_testcluster::{LIMIT, eventually};
+use lockstep_testcluster::{ControlPlane, LIMIT, Node, NodeOptions, eventually};
 use lockstep_testkit::s3::{self, TestS3};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -21,31 +21,36 @@ use std::time::{Duration, Instant};
 const IN_HAND: Duration = Duration::from_secs(15);
 
 /// An installation of its own, beside the one that other tests use.
-struct Installed {
-    served: &'static Served,
+struct Installed<'a> {
+    cluster: &'a ControlPlane,
+    node: &'a Node<'a>,
     home: String,
     namespace: String,
     managed_by: String,
     server: TestS3,
 }
 
-impl Installed {
-    async fn with(replicas: u32) -> Self {
+impl<'a> Installed<'a> {
+    async fn with(replicas: u32) -> Installed<'static> {
         let served = served().await;
-        let home = served.cluster.namespace("system").await;
+        Installed::on(served.cluster, &served.node, replicas, "crds.install=false").await
+    }
+
+    async fn on(cluster: &'a ControlPlane, node: &'a Node<'a>, replicas: u32, crds: &str) -> Self {
+        let home = cluster.namespace("system").await;
         let managed_by = format!("lockstep.dev/{home}");
         let (replicas, by) = (format!("replicas={replicas}"), format!("operator.managedBy={managed_by}"));
         let install = ["install", "lockstep", CHART, "-n", &home, "--set", "image.tag=test", "--wait"];
-        let more = ["--set", "crds.install=false", "--set", &replicas, "--set", &by];
-        served.cluster.helm(&[&install[..], &more[..]].concat()).await.expect_code(0);
-        let namespace = served.cluster.namespace("perf").await;
-        let secrets: Api<Secret> = Api::namespaced(served.cluster.client().await, &namespace);
+        let more = ["--set", crds, "--set", &replicas, "--set", &by];
+        cluster.helm(&[&install[..], &more[..]].concat()).await.expect_code(0);
+        let namespace = cluster.namespace("perf").await;
+        let secrets: Api<Secret> = Api::namespaced(cluster.client().await, &namespace);
         let keys = json!({"metadata": {"name": "keys"}, "stringData": {
             "AWS_ACCESS_KEY_ID": s3::ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": s3::SECRET_KEY,
         }});
         let keys = serde_json::from_value(keys).expect("a Secret");
         secrets.create(&PostParams::default(), &keys).await.expect("the Secret");
-        Self { served, home, namespace, managed_by, server: TestS3::start() }
+        Self { cluster, node, home, namespace, managed_by, server: TestS3::start() }
     }
 
     /// A run that prepares for some seconds, measures, and cleans up; `rate` bounds what the storage server is asked.
@@ -76,13 +81,13 @@ spec:
     }
 
     async fn apply(&self, name: &str, objects: u32, seconds: u32) -> Api<BenchmarkRun> {
-        self.served.cluster.apply(&self.namespace, &self.manifest(name, objects, seconds)).await;
-        Api::namespaced(self.served.cluster.client().await, &self.namespace)
+        self.cluster.apply(&self.namespace, &self.manifest(name, objects, seconds)).await;
+        Api::namespaced(self.cluster.client().await, &self.namespace)
     }
 
     /// The pods of the operator.
     async fn replicas(&self) -> Vec<String> {
-        let pods: Api<Pod> = Api::namespaced(self.served.cluster.client().await, &self.home);
+        let pods: Api<Pod> = Api::namespaced(self.cluster.client().await, &self.home);
         let pods = pods.list(&ListParams::default()).await.expect("the operator's pods");
         pods.iter()
             .filter(|pod| pod.metadata.deletion_timestamp.is_none())
@@ -91,7 +96,7 @@ spec:
     }
 
     async fn lease(&self) -> Lease {
-        let leases: Api<Lease> = Api::namespaced(self.served.cluster.client().await, &self.home);
+        let leases: Api<Lease> = Api::namespaced(self.cluster.client().await, &self.home);
         leases.get("lockstep").await.expect("the Lease")
     }
 
@@ -109,7 +114,7 @@ spec:
     }
 
     fn signal(&self, pod: &str, signal: Signal) {
-        for process in self.served.node.processes(&format!("{}/{pod}", self.home), "operator") {
+        for process in self.node.processes(&format!("{}/{pod}", self.home), "operator") {
             let pid = Pid::from_raw(process.cast_signed()).expect("a process id");
             kill_process(pid, signal).expect("the operator's process is there");
         }
@@ -118,7 +123,7 @@ spec:
     /// Kills every replica at once, and its pod with it: a container that is killed again and again is started later and
     /// later.
     async fn kill_all(&self) {
-        let pods: Api<Pod> = Api::namespaced(self.served.cluster.client().await, &self.home);
+        let pods: Api<Pod> = Api::namespaced(self.cluster.client().await, &self.home);
         for pod in self.replicas().await {
             self.signal(&pod, Signal::KILL);
             pods.delete(&pod, &DeleteParams::default().grace_period(0)).await.expect("its pod goes");
@@ -145,11 +150,11 @@ spec:
     async fn logs(&self) -> String {
         let mut all = String::new();
         for pod in self.replicas().await {
-            all += &format!("--- {pod}\n{}", self.served.node.logs(&self.home, &pod, "operator"));
+            all += &format!("--- {pod}\n{}", self.node.logs(&self.home, &pod, "operator"));
         }
         for index in 0..3 {
             for pod in ["a", "b"].map(|name| format!("{name}-{index}-0")) {
-                all += &format!("--- {pod}\n{}", self.served.node.logs(&self.namespace, &pod, "agent"));
+                all += &format!("--- {pod}\n{}", self.node.logs(&self.namespace, &pod, "agent"));
             }
         }
         all
@@ -167,7 +172,7 @@ spec:
             "{said}"
         );
         let map = status.results.as_ref().and_then(|results| results.config_map.clone()).expect("results");
-        let maps: Api<ConfigMap> = Api::namespaced(self.served.cluster.client().await, &self.namespace);
+        let maps: Api<ConfigMap> = Api::namespaced(self.cluster.client().await, &self.namespace);
         let map = maps.get(&map).await.expect("the ConfigMap that status names");
         let report: Report =
             serde_json::from_str(&map.data.expect("data")["results.json"]).expect("a report");
@@ -197,12 +202,12 @@ spec:
     }
 
     async fn remove(self) {
-        let runs: Api<BenchmarkRun> = Api::namespaced(self.served.cluster.client().await, &self.namespace);
+        let runs: Api<BenchmarkRun> = Api::namespaced(self.cluster.client().await, &self.namespace);
         for run in runs.list(&ListParams::default()).await.expect("the runs") {
             runs.delete(&run.name_any(), &DeleteParams::default()).await.expect("it goes");
             lockstep_testcluster::until_gone(&runs, &run.name_any()).await;
         }
-        self.served.cluster.helm(&["uninstall", "lockstep", "-n", &self.home]).await.expect_code(0);
+        self.cluster.helm(&["uninstall", "lockstep", "-n", &self.home]).await.expect_code(0);
     }
 }
 
@@ -280,6 +285,31 @@ async fn the_other_replica_goes_on_when_the_leader_is_killed_or_asked_to_end() {
     installed.remove().await;
 }
 
+/// A rolling restart that does not end: whoever leads has to go, every few seconds and each time at another instant of the
+/// run, ends of stages among them. Everything is done once and counted once.
+#[tokio::test]
+async fn a_run_survives_being_handed_over_again_and_again() {
+    let installed = Installed::with(2).await;
+    let runs = installed.apply("a", 2_500, 20).await;
+    let pods: Api<Pod> = Api::namespaced(installed.cluster.client().await, &installed.home);
+    let (mut handed_over, mut last) = (0, String::new());
+    while !runs.get("a").await.is_ok_and(|run| finished(Some(&run))) {
+        let leader = installed.leader().await;
+        if leader != last {
+            // One that is going already is gone.
+            let _ = pods.delete(&leader, &DeleteParams::default()).await;
+            (handed_over, last) = (handed_over + 1, leader);
+        }
+        tokio::time::sleep(Duration::from_millis(2_000 + 370 * (handed_over % 5))).await;
+        assert!(handed_over < 100, "the run does not end:\n{}", installed.logs().await);
+    }
+    let run = runs.get("a").await.expect("the run");
+    installed.checked_report(&run).await;
+    eprintln!("handed over {handed_over} times, epoch {}", epoch(&run));
+    assert!(handed_over >= 5 && epoch(&run) >= 5, "{handed_over} times, epoch {}", epoch(&run));
+    installed.remove().await;
+}
+
 /// The leader is stopped with a run in hand, replaced, and goes on: no status of it lands, and no pod of it appears.
 #[tokio::test]
 async fn a_leader_that_was_stopped_writes_nothing_when_it_goes_on() {
@@ -293,14 +323,60 @@ async fn a_leader_that_was_stopped_writes_nothing_when_it_goes_on() {
     let now = epoch(&run);
     installed.signal(&stopped, Signal::CONT);
     // It finds out, and contends again.
-    let logs = || installed.served.node.logs(&installed.home, &stopped, "operator");
+    let logs = || installed.node.logs(&installed.home, &stopped, "operator");
     eventually("the old leader stands down", || logs().contains("leads no more")).await;
     let run = installed.until(&runs, "a", "finished", |run| finished(Some(run))).await;
     assert_eq!(epoch(&run), now, "the epoch of the second leader stands");
     installed.checked_report(&run).await;
-    let pods: Api<Pod> = Api::namespaced(installed.served.cluster.client().await, &installed.namespace);
+    let pods: Api<Pod> = Api::namespaced(installed.cluster.client().await, &installed.namespace);
     for pod in pods.list(&ListParams::default()).await.expect("pods").iter().map(ResourceExt::name_any) {
         assert!(pod.ends_with("-0"), "{pod} was made, and nothing had been lost");
     }
     installed.remove().await;
+}
+
+/// The API server is gone for longer than the Lease lasts. The run goes on, and its status is current soon after.
+/// `LOCKSTEP_TEST_OUTAGE_S` makes it longer; then etcd is compacted meanwhile, so that no watch can be taken up again.
+#[tokio::test]
+async fn a_run_goes_on_while_the_api_server_is_gone() {
+    let asked = std::env::var("LOCKSTEP_TEST_OUTAGE_S").ok().and_then(|text| text.parse().ok());
+    let outage_s: u32 = asked.unwrap_or(12);
+    let cluster = ControlPlane::start().await;
+    let node = cluster.node(NodeOptions::named("node-0").image("lockstep:test", image())).await;
+    let installed = Installed::on(&cluster, &node, 1, "crds.install=true").await;
+    let runs = installed.apply("a", 300, outage_s + 25).await;
+    let run = installed.until(&runs, "a", "measuring", |run| at(run, "mixed")).await;
+    let before = epoch(&run);
+    cluster.stop_api_server();
+    let (gone, asked_before) = (Instant::now(), installed.server.data("GET"));
+    if asked.is_some() {
+        cluster.compact_etcd();
+    }
+    let outage = Duration::from_secs(outage_s.into());
+    while gone.elapsed() < outage {
+        let done = installed.server.data("GET");
+        tokio::time::sleep(Duration::from_secs(3).min(outage)).await;
+        assert!(
+            installed.server.data("GET") > done,
+            "the agents stand still {:?} after it went",
+            gone.elapsed()
+        );
+    }
+    assert!(installed.server.data("GET") > asked_before);
+    let returns = jiff::Timestamp::now();
+    cluster.start_api_server().await;
+    let back = Instant::now();
+    let current = move |run: &BenchmarkRun| {
+        let progress = run.status.as_ref().and_then(|status| status.progress.as_ref());
+        let updated = progress.and_then(|progress| progress.last_update_time.clone());
+        updated.is_some_and(|time| time.0 > returns)
+    };
+    let run = installed.until(&runs, "a", "current", current).await;
+    let took = back.elapsed();
+    eprintln!("after {outage_s} s: status is current {took:?} after the API server answered");
+    assert!(took < 2 * IN_HAND, "status was stale for {took:?}");
+    assert_eq!(epoch(&run), before, "nobody else led meanwhile");
+    let run = installed.until(&runs, "a", "finished", |run| finished(Some(run))).await;
+    let report = installed.checked_report(&run).await;
+    assert!(report.timeline.iter().all(|event| event.what != "Disconnected"), "{:?}", report.timeline);
 }

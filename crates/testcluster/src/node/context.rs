@@ -14,7 +14,7 @@ use kube::api::PatchParams;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -42,6 +42,8 @@ pub(super) struct NodeContext {
     pub refresh_every: watch::Sender<Duration>,
     /// Containers that run, by `namespace/pod/container`.
     running: Mutex<HashMap<String, Handle>>,
+    /// Pods that this node runs, or ran.
+    pods: Mutex<Vec<Weak<PodContext>>>,
 }
 
 /// A way to a running container.
@@ -78,6 +80,7 @@ impl NodeContext {
             names: watch::Sender::new(Arc::default()),
             refresh_every: watch::Sender::new(options.refresh_every),
             running: Mutex::default(),
+            pods: Mutex::default(),
             options,
             client,
             address: network.next(),
@@ -101,6 +104,19 @@ impl NodeContext {
     pub(super) fn running(&self, matches: impl Fn(&str) -> bool) -> Vec<Handle> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.iter().filter(|(name, _)| matches(name)).map(|(_, handle)| handle.clone()).collect()
+    }
+
+    /// Enters a pod; it is one as long as somebody holds it.
+    pub(super) fn note(&self, pod: &Arc<PodContext>) {
+        let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.retain(|pod| pod.strong_count() > 0);
+        pods.push(Arc::downgrade(pod));
+    }
+
+    /// Pods that this node runs.
+    pub(super) fn pods(&self) -> Vec<Arc<PodContext>> {
+        let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Enters a running container; it is one until the guard is dropped.

@@ -151,6 +151,15 @@ impl<'c> Node<'c> {
         handles.iter().filter(|handle| handle.orders.send(KillOrder::OutOfMemory).is_ok()).count()
     }
 
+    /// Evicts pods of a pattern as a kubelet does whose node runs out of something; `message` says of what. Returns how many
+    /// there were.
+    pub fn evict(&self, pattern: &str, message: &str) -> usize {
+        let pods = self.context.pods();
+        let asked =
+            pods.iter().filter(|pod| faults::matches(pattern, &pod.key()) && !pod.state.borrow().is_over);
+        asked.map(|pod| pod::evict(pod, message)).count()
+    }
+
     /// Process ids of the running containers of this name in pods of a pattern, for tests that send signals or measure.
     #[must_use]
     pub fn processes(&self, pattern: &str, container: &str) -> Vec<u32> {

@@ -4,7 +4,7 @@ use super::container::{self, Mounts};
 use super::context::{NodeContext, PodContext};
 use super::events::{NORMAL, WARNING};
 use super::faults::Fault;
-use super::state::{Doing, PodState, Record, is_sidecar};
+use super::state::{Doing, EVICTED, PodState, Record, is_sidecar};
 use super::volumes::Volumes;
 use super::{names, publish};
 use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, Pod, PodSpec, Probe};
@@ -48,6 +48,7 @@ pub(super) async fn live(node: Arc<NodeContext>, latest: watch::Receiver<Pod>) {
     });
     let mut tasks = JoinSet::new();
     if !is_done {
+        ctx.node.note(&ctx);
         tasks.spawn(publish::follow(Arc::clone(&ctx)));
         run(&ctx, latest.clone()).await;
         publish::write(&ctx).await;
@@ -101,11 +102,8 @@ async fn run(ctx: &Arc<PodContext>, mut latest: watch::Receiver<Pod>) {
         ctx.state.send_modify(|state| state.is_over = true);
         return;
     }
-    let deadline = spec.active_deadline_seconds.and_then(|seconds| u64::try_from(seconds).ok());
     let started_at = ctx.state.borrow().started_at.unwrap_or_else(Timestamp::now);
-    let elapsed = Duration::try_from(Timestamp::now().duration_since(started_at)).unwrap_or_default();
-    let deadline = deadline
-        .map(|seconds| tokio::time::Instant::now() + Duration::from_secs(seconds).saturating_sub(elapsed));
+    let mut deadline = deadline(&ctx.pod, started_at);
     let mut containers = std::pin::pin!(containers(ctx, spec));
     let mut is_late = false;
     latest.mark_changed();
@@ -114,6 +112,7 @@ async fn run(ctx: &Arc<PodContext>, mut latest: watch::Receiver<Pod>) {
             () = &mut containers => break,
             Ok(()) = latest.changed() => {
                 let pod = latest.borrow_and_update();
+                deadline = self::deadline(&pod, started_at);
                 if is_deleted(&pod) {
                     end(ctx, pod.metadata.deletion_grace_period_seconds);
                 }
@@ -130,6 +129,20 @@ async fn run(ctx: &Arc<PodContext>, mut latest: watch::Receiver<Pod>) {
         }
     }
     ctx.state.send_modify(|state| state.is_over = true);
+}
+
+/// When a pod has been active for as long as it may; the API lets that be set and lowered while it lives.
+fn deadline(pod: &Pod, started_at: Timestamp) -> Option<tokio::time::Instant> {
+    let seconds = u64::try_from(pod.spec.as_ref()?.active_deadline_seconds?).ok()?;
+    let elapsed = Duration::try_from(Timestamp::now().duration_since(started_at)).unwrap_or_default();
+    Some(tokio::time::Instant::now() + Duration::from_secs(seconds).saturating_sub(elapsed))
+}
+
+/// Ends a pod for the node's own sake, at once: `evictPod` in pkg/kubelet/eviction/eviction_manager.go.
+pub(super) fn evict(ctx: &PodContext, message: &str) {
+    ctx.event(WARNING, EVICTED, message);
+    ctx.state.send_modify(|state| state.failed = Some((EVICTED.to_owned(), message.to_owned())));
+    end(ctx, Some(0));
 }
 
 /// Asks all processes of the pod to end within a grace of seconds.

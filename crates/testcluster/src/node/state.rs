@@ -19,6 +19,9 @@ use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+/// Reason of a pod that the kubelet ended for the node's sake.
+pub(super) const EVICTED: &str = "Evicted";
+
 /// What is known of a pod.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PodState {
@@ -102,6 +105,7 @@ pub(super) fn status(
     };
     let conditions = conditions(spec, init_containers, &init, &main, phase, state)
         .into_iter()
+        .chain(disruption(phase, state))
         .map(|(type_, status, reason, message)| {
             let same =
                 before.conditions.iter().flatten().find(|old| old.type_ == type_ && old.status == status);
@@ -244,6 +248,12 @@ fn phase(
         (true, true) => "Succeeded",
         (true, false) => "Failed",
     }
+}
+
+/// Says who took the pod away, as `evictPod` in pkg/kubelet/eviction/eviction_manager.go does.
+fn disruption(phase: &str, state: &PodState) -> Option<Condition> {
+    let (_, message) = state.failed.as_ref().filter(|(reason, _)| phase == "Failed" && reason == EVICTED)?;
+    Some(("DisruptionTarget", "True", Some("TerminationByKubelet"), Some(message.clone())))
 }
 
 type Condition = (&'static str, &'static str, Option<&'static str>, Option<String>);

@@ -2,7 +2,7 @@
 
 use crate::story::{condition, main, phase, script, shared, terminated, waiting_message, waits};
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
-use kube::api::{Api, DeleteParams, ListParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use lockstep_testcluster::{
     ControlPlane, Fault, Image, LIMIT, NodeOptions, Options, eventually, until, until_gone,
 };
@@ -34,6 +34,21 @@ async fn pods_fail_on_order() {
     assert_eq!((terminated(&pod).exit_code, terminated(&pod).reason.as_deref()), (137, Some("OOMKilled")));
     assert!(!Path::new(&format!("/proc/{victim}")).exists());
     assert!(node.processes(&format!("{namespace}/*"), "main").is_empty());
+
+    cluster.apply(&namespace, &script("evicted", "exec sleep 1000", "")).await;
+    let limited = script("limited", "exec sleep 1000", "terminationGracePeriodSeconds: 1,");
+    cluster.apply(&namespace, &limited).await;
+    for name in ["evicted", "limited"] {
+        until(&pods, name, "running", phase("Running")).await;
+    }
+    assert_eq!(node.evict(&format!("{namespace}/evicted"), "The node was low on resource: memory."), 1);
+    let pod = until(&pods, "evicted", "evicted", phase("Failed")).await;
+    assert_eq!(condition(&pod, "DisruptionTarget"), ("True".to_owned(), "TerminationByKubelet".to_owned()));
+    assert_eq!(pod.status.and_then(|status| status.reason).as_deref(), Some("Evicted"));
+    let lower = serde_json::json!({"spec": {"activeDeadlineSeconds": 1}});
+    pods.patch("limited", &PatchParams::default(), &Patch::Merge(lower)).await.unwrap();
+    let pod = until(&pods, "limited", "over", phase("Failed")).await;
+    assert_eq!(pod.status.and_then(|status| status.reason).as_deref(), Some("DeadlineExceeded"));
 
     node.heal(&pattern);
     until(&pods, "pull-1", "done", phase("Succeeded")).await;

@@ -61,6 +61,21 @@ fn a_replacement_joins_the_window_late() {
 }
 
 #[test]
+fn what_can_never_start_is_not_tried_again_unless_a_rule_says_so() {
+    let mut plan = with_mode(usual(3), BestEffort, 5);
+    let denied =
+        |plan: &Plan, at_ms| World::new(plan.clone(), 7).fate(at_ms, Fate::Kill(1, "CannotStart")).finish();
+    let world = denied(&plan, IN_PREPARE);
+    assert_eq!((world.outcome(), world.view().agents[1].attempt), (Partial, 0), "{}", world.describe());
+    let world = denied(&plan, 1);
+    assert_eq!((world.outcome(), exit(&world)), (Failed, Some(4)), "the quorum is never there");
+    assert_eq!(world.story().failure.and_then(|problem| problem.agent), Some(1));
+    let reasons = vec!["CannotStart".to_owned()];
+    plan.failure.rules = vec![FailureRule { reasons, action: RuleAction::Retry, count_attempt: true }];
+    assert_eq!(denied(&plan, IN_PREPARE).view().agents[1].attempt, 1);
+}
+
+#[test]
 fn min_agents_is_a_floor() {
     let mut plan = with_mode(usual(4), BestEffort, 0);
     plan.failure.min_agents = 4;

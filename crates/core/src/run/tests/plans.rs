@@ -9,6 +9,7 @@ use crate::plan::{
     KeyChoice, LateJoin, Objection, OpPlan, PLAN_FORMAT, PageCache, Plan, RunOn, RunRef, Scheme, Sharing,
     StageKind, StagePlan, StartPlan, TargetPlan, Tolerance,
 };
+use crate::run::agent::LossReason;
 use std::time::Duration;
 
 pub(super) const OBJECTS: u64 = 20_000;
@@ -124,4 +125,12 @@ pub(super) fn with_barrier(mut plan: Plan, mode: BarrierMode, timeout_s: u64) ->
         stage.barrier.timeout = Duration::from_secs(timeout_s);
     }
     plan
+}
+
+/// How the death of a process is told.
+pub(super) fn loss(how: &str) -> LossReason {
+    match how {
+        "CannotStart" => LossReason::CannotStart("InvalidImageName: no image".into()),
+        how => LossReason::Ended(how.into()),
+    }
 }

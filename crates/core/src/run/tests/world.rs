@@ -1,6 +1,7 @@
 //! The world around the decider: network, processes and time. It checks the invariants after every step.
 
 use super::model::{Agent, MS, Phase, Quirks, S};
+use super::plans::loss;
 use crate::clock::ClockSample;
 use crate::lease::{Lease, LeaseKind};
 use crate::op::ErrorClass;
@@ -22,7 +23,7 @@ pub(super) type Id = (u32, u32);
 /// Something that a person, or fate, does at an instant.
 #[derive(Clone, Debug)]
 pub(super) enum Fate {
-    /// The process of the index's present attempt dies.
+    /// The process of the index's present attempt dies, or can never live (`CannotStart`).
     Kill(u32, &'static str),
     /// Its stream closes, and it redials after this long.
     Cut(u32, u64),
@@ -302,7 +303,7 @@ impl World {
 
     fn befall(&mut self, fate: &Fate) {
         match *fate {
-            Fate::Kill(index, how) => self.die(self.present(index), LossReason::Ended(how.into()), false),
+            Fate::Kill(index, how) => self.die(self.present(index), loss(how), false),
             Fate::Cut(index, away_ns) => {
                 let id = self.present(index);
                 if self.is_open(id)

@@ -1,18 +1,20 @@
 //! How results lie in ConfigMaps: lines of JSON, packed (gzip). Pure.
 //!
-//! A line is one agent's part of one stage without its series, or some rows of the stage's series, merged over agents: what
-//! single agents did in single seconds is never shown, and would be most of the bytes. A part of a lost attempt keeps its
-//! series, since the attempt may come back and hand in what counts instead: a later line of the same (stage, agent,
-//! attempt) takes the place of an earlier one.
+//! A line is what is shown of one attempt in one stage by itself ([`StagePart::light`]), or what was measured, merged over
+//! attempts: totals, endpoints, rows of the series. What single agents measured is never shown but in a few numbers, and
+//! would be nearly all of the bytes. A lost attempt keeps its own, since it may come back and hand in what counts instead: a
+//! later line of the same (stage, agent, attempt) takes the place of an earlier one.
 
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use lockstep_core::results::part::{PartState, StagePart};
+use lockstep_core::results::Totals;
+use lockstep_core::results::part::{EndpointRow, PartState, StagePart};
 use lockstep_core::results::series::Series;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::sync::Arc;
 
 /// Stage, agent, attempt.
 pub(super) type Seat = (u32, u32, u32);
@@ -28,6 +30,7 @@ const LEVEL: Compression = Compression::fast();
 #[serde(rename_all = "camelCase")]
 enum Line {
     Part(Box<StagePart>),
+    Counts { stage: u32, totals: Totals, endpoints: Vec<EndpointRow> },
     Rows { stage: u32, series: Series },
 }
 
@@ -35,32 +38,70 @@ enum Line {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) seat: Seat,
-    /// Of an attempt that was given up.
-    pub(super) lost: bool,
     pub(super) line: Vec<u8>,
-    /// To be merged into the stage's.
-    pub(super) series: Series,
+    /// What is to be merged; nothing of an attempt that was given up.
+    pub(super) measured: Option<Arc<StagePart>>,
 }
 
-/// Takes a part apart.
-pub(super) fn entry(part: &StagePart) -> serde_json::Result<Entry> {
-    let lost = matches!(part.state, PartState::Lost { .. });
-    let mut part = part.clone();
-    let mut series = Series::new();
-    if !lost {
-        std::mem::swap(&mut series, &mut part.series);
-        series.drop_response();
+impl Entry {
+    /// Takes a part apart.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub(super) fn of(part: Arc<StagePart>) -> serde_json::Result<Self> {
+        let seat = (part.stage, part.agent, part.attempt);
+        let lost = is_lost(&part);
+        let line = Line::Part(Box::new(if lost { StagePart::clone(&part) } else { part.light() }));
+        Ok(Self { seat, line: serde_json::to_vec(&line)?, measured: (!lost).then_some(part) })
     }
-    let seat = (part.stage, part.agent, part.attempt);
-    Ok(Entry { seat, lost, line: serde_json::to_vec(&Line::Part(Box::new(part)))?, series })
+
+    /// Of an attempt that was given up.
+    pub(super) fn is_lost(&self) -> bool {
+        self.measured.is_none()
+    }
 }
 
-/// The lines of merged series.
-pub(super) fn rows(series: &BTreeMap<u32, Series>) -> serde_json::Result<Vec<Vec<u8>>> {
-    let pieces = series.iter().flat_map(|(stage, series)| {
-        series.pieces(ROWS_PER_LINE).into_iter().map(|series| Line::Rows { stage: *stage, series })
-    });
-    pieces.map(|line| serde_json::to_vec(&line)).collect()
+fn is_lost(part: &StagePart) -> bool {
+    matches!(part.state, PartState::Lost { .. })
+}
+
+/// What was measured in one stage, merged over attempts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Measured {
+    totals: Totals,
+    series: Series,
+    endpoints: BTreeMap<String, EndpointRow>,
+}
+
+impl Measured {
+    /// Adds what one attempt has measured.
+    pub(super) fn add(&mut self, part: &StagePart) {
+        self.merge(&part.totals, &part.endpoints);
+        self.series.merge(&part.series);
+    }
+
+    fn merge(&mut self, totals: &Totals, endpoints: &[EndpointRow]) {
+        self.totals.merge(totals);
+        for row in endpoints {
+            let EndpointRow { uri, .. } = row;
+            let new = || EndpointRow { uri: uri.clone(), ..EndpointRow::default() };
+            self.endpoints.entry(uri.clone()).or_insert_with(new).merge(row);
+        }
+    }
+
+    /// Its lines.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub(super) fn lines(&self, stage: u32) -> serde_json::Result<Vec<Vec<u8>>> {
+        let Self { totals, series, endpoints } = self;
+        let endpoints = endpoints.values().cloned().collect();
+        let mut lines = vec![serde_json::to_vec(&Line::Counts { stage, totals: totals.clone(), endpoints })?];
+        for series in series.pieces(ROWS_PER_LINE) {
+            lines.push(serde_json::to_vec(&Line::Rows { stage, series })?);
+        }
+        Ok(lines)
+    }
 }
 
 /// Lines in as few binaries of at most `bytes_max` as there need be.
@@ -118,7 +159,7 @@ pub(super) fn lines(packed: &[u8]) -> impl Iterator<Item = io::Result<Vec<u8>>> 
 #[derive(Debug, Default)]
 pub(super) struct Found {
     parts: BTreeMap<Seat, StagePart>,
-    series: BTreeMap<u32, Series>,
+    stages: BTreeMap<u32, Measured>,
 }
 
 impl Found {
@@ -129,24 +170,25 @@ impl Found {
     pub(super) fn add(&mut self, line: &[u8]) -> serde_json::Result<()> {
         match serde_json::from_slice(line)? {
             Line::Part(part) => _ = self.parts.insert((part.stage, part.agent, part.attempt), *part),
-            Line::Rows { stage, series } => self.series.entry(stage).or_default().merge(&series),
+            Line::Counts { stage, totals, endpoints } => {
+                self.stages.entry(stage).or_default().merge(&totals, &endpoints);
+            }
+            Line::Rows { stage, series } => self.stages.entry(stage).or_default().series.merge(&series),
         }
         Ok(())
     }
 
-    /// Whether each result is one of a lost attempt.
+    /// The results, and whether each is one of a lost attempt.
     pub(super) fn seats(&self) -> BTreeMap<Seat, bool> {
-        let lost = |part: &StagePart| matches!(part.state, PartState::Lost { .. });
-        self.parts.iter().map(|(seat, part)| (*seat, lost(part))).collect()
+        self.parts.iter().map(|(seat, part)| (*seat, is_lost(part))).collect()
     }
 
-    /// The parts. The merged series of a stage is in the first of it that nothing will take the place of.
+    /// The parts. What was merged of a stage is in the first of it that nothing will take the place of.
     pub(super) fn into_parts(mut self) -> Vec<StagePart> {
-        for part in self.parts.values_mut() {
-            if !matches!(part.state, PartState::Lost { .. })
-                && let Some(series) = self.series.remove(&part.stage)
-            {
-                part.series.merge(&series);
+        for part in self.parts.values_mut().filter(|part| !is_lost(part)) {
+            if let Some(Measured { totals, series, endpoints }) = self.stages.remove(&part.stage) {
+                (part.totals, part.series) = (totals, series);
+                part.endpoints = endpoints.into_values().collect();
             }
         }
         self.parts.into_values().collect()

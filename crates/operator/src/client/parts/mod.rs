@@ -22,7 +22,7 @@ use super::apply;
 use super::fenced::{Content, FencedMap, StoreError};
 use crate::pods::build::RunIdentity;
 use crate::pods::config_maps;
-use codec::Found;
+use codec::{Entry, Found};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::Api;
@@ -58,7 +58,7 @@ pub struct Parts {
 
 impl Parts {
     /// Takes the results of a run for the leader of `epoch`, and reads them: parts that merge to what the original ones
-    /// merge to; the series of a stage is in one of them. From here on no earlier leader can add to them.
+    /// merge to, where what a stage measured is in one of them ([`StagePart::summary`]). From here on no earlier leader can add to them.
     ///
     /// # Errors
     /// See [`FencedMap::take`]; and when something that counts is gone or cannot be read.
@@ -124,9 +124,8 @@ impl ResultStore for Parts {
         let (offers, encodings) = (self.offers.clone(), Arc::clone(&self.encodings));
         Box::pin(async move {
             let permit = encodings.acquire_owned().await.map_err(io::Error::other)?;
-            let entry = tokio::task::spawn_blocking(move || codec::entry(&part))
-                .await
-                .map_err(io::Error::other)??;
+            let entry =
+                tokio::task::spawn_blocking(move || Entry::of(part)).await.map_err(io::Error::other)??;
             drop(permit);
             let (answer, answered) = oneshot::channel();
             let let_go = || io::Error::other("this replica of the operator has let the run go");

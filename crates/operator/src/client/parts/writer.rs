@@ -4,7 +4,7 @@
 //! is away, or a leader that may not write for a while, only delays it. Answers are given when the head is written.
 
 use super::super::fenced::{Content, FencedMap, StoreError};
-use super::codec::{self, Entry, Seat};
+use super::codec::{self, Entry, Measured, Seat};
 use super::{MayWrite, OBJECTS_KEY, PARTS_KEY};
 use crate::pods::build::RunIdentity;
 use crate::pods::config_maps::{self, BINARY_BYTES_MAX};
@@ -12,7 +12,6 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
 use lockstep_coordinator::Persisted;
-use lockstep_core::results::series::Series;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::time::Duration;
@@ -22,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 /// etcd keeps every version that is written.
 const GATHER: Duration = Duration::from_millis(50);
 /// What the head holds itself, bytes: it is written anew with every batch, so agents that end one by one cost that much each.
-const TAIL_BYTES_MAX: usize = 256 * 1024;
+const TAIL_BYTES_MAX: usize = 384 * 1024;
 /// Wait after the first write that failed, and the longest after others.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
 
@@ -52,8 +51,8 @@ struct Queued {
 #[derive(Debug, Default)]
 struct Tail {
     lines: Vec<Vec<u8>>,
-    /// Merged since this leader writes; in no line.
-    series: BTreeMap<u32, Series>,
+    /// Merged by stage since this leader writes; in no line.
+    measured: BTreeMap<u32, Measured>,
 }
 
 /// A batch that was decided on.
@@ -105,7 +104,7 @@ impl Writer {
         seats: BTreeMap<Seat, bool>,
     ) -> Self {
         let next_object = objects.iter().max().map_or(0, |last| last + 1);
-        let tail = Tail { lines, series: BTreeMap::new() };
+        let tail = Tail { lines, measured: BTreeMap::new() };
         Self { store, objects, next_object, tail, seats, queue: BTreeMap::new(), batch: None, fenced: None }
     }
 
@@ -150,7 +149,7 @@ impl Writer {
             let _ = answer.send(Err(fenced(by)));
             return;
         }
-        let (seat, lost) = (entry.seat, entry.lost);
+        let (seat, lost) = (entry.seat, entry.is_lost());
         // What an attempt hands in counts, not what it was given up with.
         let counts_no_more = |there_is_lost: bool| lost || !there_is_lost;
         if self.seats.get(&seat).is_some_and(|is_lost| counts_no_more(*is_lost)) {
@@ -158,7 +157,7 @@ impl Writer {
             return;
         }
         let under_way = self.batch.as_mut().and_then(|batch| batch.entries.get_mut(&seat));
-        if let Some(queued) = under_way.filter(|queued| counts_no_more(queued.entry.lost)) {
+        if let Some(queued) = under_way.filter(|queued| counts_no_more(queued.entry.is_lost())) {
             queued.answers.push(answer);
             return;
         }
@@ -167,7 +166,7 @@ impl Writer {
             None => Queued { entry, answers: vec![answer] },
             Some(Queued { entry: there, mut answers }) => {
                 answers.push(answer);
-                let entry = if counts_no_more(there.lost) { there } else { entry };
+                let entry = if counts_no_more(there.is_lost()) { there } else { entry };
                 Queued { entry, answers }
             }
         };
@@ -222,7 +221,9 @@ impl Writer {
         let Some(Batch { entries, objects, tail, .. }) = self.batch.take() else { return Ok(()) };
         (self.objects, self.tail) = (objects, tail);
         for (seat, Queued { entry, answers }) in entries {
-            self.seats.insert(seat, entry.lost);
+            self.seats.insert(seat, entry.is_lost());
+            // Who asks goes on with the part, and need not copy it.
+            drop(entry);
             for answer in answers {
                 let _ = answer.send(Ok(Persisted::Written));
             }
@@ -280,20 +281,22 @@ fn plan(
     tail: Tail,
     entries: BTreeMap<Seat, Queued>,
 ) -> (Tail, Result<Batch, (BTreeMap<Seat, Queued>, Refused)>) {
-    let mut series = tail.series.clone();
-    for Queued { entry, .. } in entries.values() {
-        series.entry(entry.seat.0).or_default().merge(&entry.series);
+    let mut measured = tail.measured.clone();
+    for part in entries.values().filter_map(|queued| queued.entry.measured.as_deref()) {
+        measured.entry(part.stage).or_default().add(part);
     }
-    let rows = match codec::rows(&series) {
-        Ok(rows) => rows,
+    let merged = measured.iter().map(|(stage, measured)| measured.lines(*stage)).collect();
+    let merged: Vec<Vec<Vec<u8>>> = match merged {
+        Ok(merged) => merged,
         Err(error) => {
+            let error: serde_json::Error = error;
             let refused = entries.keys().map(|seat| (*seat, error.to_string())).collect();
             return (tail, Err((entries, refused)));
         }
     };
     let mut lines: Vec<&[u8]> = tail.lines.iter().map(Vec::as_slice).collect();
     lines.extend(entries.values().map(|queued| queued.entry.line.as_slice()));
-    lines.extend(rows.iter().map(Vec::as_slice));
+    lines.extend(merged.iter().flatten().map(Vec::as_slice));
     let mut more = match codec::pack(&lines, BINARY_BYTES_MAX) {
         Ok(more) => VecDeque::from(more),
         Err((line, bytes)) => {
@@ -310,7 +313,7 @@ fn plan(
         true => {
             let lines =
                 tail.lines.iter().cloned().chain(entries.values().map(|queued| queued.entry.line.clone()));
-            (more.pop_front(), Tail { lines: lines.collect(), series })
+            (more.pop_front(), Tail { lines: lines.collect(), measured })
         }
         false => (None, Tail::default()),
     };

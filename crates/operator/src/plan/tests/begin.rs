@@ -3,6 +3,18 @@
 use super::*;
 
 #[test]
+fn a_config_map_or_a_pod_that_will_never_do_ends_the_run_before_it_begins() {
+    let mut world = World::new(2);
+    world.ca = CaMap::Foreign;
+    world.settle();
+    assert_eq!((world.concluded, world.made), (Some((Outcome::Failed, Reason::NameConflict)), 0));
+    let mut world = World::new(2);
+    (world.room, world.fatal) = (1, Some(Reason::InvalidImageName));
+    world.settle();
+    assert_eq!(world.concluded, Some((Outcome::Failed, Reason::InvalidImageName)));
+}
+
+#[test]
 fn a_run_begins_one_thing_after_the_other() {
     let mut world = World::new(3);
     let mut seen = Vec::new();

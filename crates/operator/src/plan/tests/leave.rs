@@ -3,6 +3,18 @@
 use super::*;
 
 #[test]
+fn a_deleted_run_whose_agents_ended_without_their_operator_goes() {
+    let mut world = World::begun(2);
+    (world.decider, world.run.deleting) = (Decider::TakingOver, true);
+    assert_eq!(world.waits(), Some(Reason::CoordinatorChanged), "its agents may still act");
+    for index in 0..2 {
+        world.end((index, 0), Reason::Orphaned, false);
+    }
+    world.settle();
+    assert!(!world.run.finalizer && world.ca == CaMap::Unwritten);
+}
+
+#[test]
 fn suspending_aborts_and_resuming_is_a_new_attempt() {
     let mut world = World::begun(2);
     world.run.suspend = true;

@@ -61,6 +61,38 @@ fn a_pod_that_vanishes_with_its_node_proves_nothing() {
 }
 
 #[test]
+fn a_pod_that_ended_and_went_unseen_is_told_as_it_was() {
+    let mut world = World::begun(2);
+    world.end((0, 0), Reason::Evicted, false);
+    let gone = world.pods.remove(0);
+    world.gone.insert(gone.seat, gone);
+    world.settle();
+    assert_eq!(world.told(), [(0, 0)]);
+    assert_eq!(world.losses, [LossReason::Ended("Evicted".to_owned())]);
+}
+
+#[test]
+fn what_can_never_run_is_told_as_such() {
+    let cannot =
+        |world: &World| matches!(&world.losses[..], [LossReason::CannotStart(why)] if why.contains(": "));
+    let mut world = World::begun(2);
+    world.end((1, 0), Reason::OOMKilled, false);
+    world.settle();
+    world.losses.clear();
+    world.wish((1, 1), Wish::Lives);
+    let problem = Problem::new("not created", "violates PodSecurity");
+    world.refuses = Some(Rejection::Never(Reason::PodRejected, problem));
+    world.settle();
+    assert!(cannot(&world), "{:?}", world.losses);
+
+    let mut world = World::begun(1);
+    world.fatal = Some(Reason::InvalidImageName);
+    world.settle();
+    assert!(cannot(&world), "{:?}", world.losses);
+    assert!(world.pods.iter().all(|pod| pod.deleting), "waiting cannot help it");
+}
+
+#[test]
 fn a_living_pod_that_nobody_expects_is_removed() {
     let mut world = World::begun(2);
     let Decider::Live { wishes, .. } = &mut world.decider else { panic!("it lives") };

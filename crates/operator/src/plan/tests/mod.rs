@@ -31,7 +31,8 @@ struct World {
     run: RunFacts,
     pods: Vec<PodFacts>,
     rejected: BTreeMap<Seat, Rejected>,
-    ca_written: bool,
+    gone: BTreeMap<Seat, PodFacts>,
+    ca: CaMap,
     decider: Decider,
     others: Vec<OtherRun>,
     installation: Installation,
@@ -40,9 +41,12 @@ struct World {
     room: usize,
     /// A queue holds them back instead.
     gated: bool,
+    /// What keeps every pod for ever.
+    fatal: Option<Reason>,
     /// What the API server says to every new pod.
     refuses: Option<Rejection>,
     made: u32,
+    losses: Vec<LossReason>,
     concluded: Option<(Outcome, Reason)>,
     deleted: bool,
 }
@@ -58,21 +62,29 @@ impl World {
             run,
             pods: Vec::new(),
             rejected: BTreeMap::new(),
-            ca_written: false,
+            gone: BTreeMap::new(),
+            ca: CaMap::Unwritten,
             decider: Decider::Absent,
             others: Vec::new(),
             installation: Installation::example(),
             memory: Memory::default(),
             room: 100,
             gated: false,
+            fatal: None,
             refuses: None,
             made: 0,
+            losses: Vec::new(),
             concluded: None,
             deleted: false,
         }
     }
 
     fn troubles(&self) -> BTreeMap<Seat, Trouble> {
+        if let Some(reason) = self.fatal {
+            let problem = Problem::new("agent does not get started", "it never will");
+            let trouble = Trouble { reason, problem, weight: Weight::Fatal };
+            return self.pods.iter().map(|pod| (pod.seat, trouble.clone())).collect();
+        }
         let waiting = self.pods.iter().filter(|pod| pod.unschedulable && pod.node.is_none());
         let trouble = |_: &PodFacts| Trouble {
             reason: if self.gated { Reason::SchedulingGated } else { Reason::Unschedulable },
@@ -91,7 +103,8 @@ impl World {
             pods: &pods,
             troubles: &troubles,
             rejected: &self.rejected,
-            ca_written: self.ca_written,
+            gone: &self.gone,
+            ca: &self.ca,
             decider: &self.decider,
             others: &self.others,
             installation: &self.installation,
@@ -147,8 +160,12 @@ impl World {
                 self.run.names = names;
             }
             Action::WriteCa => {
-                assert!(!self.ca_written);
-                self.ca_written = true;
+                assert_eq!(self.ca, CaMap::Unwritten);
+                self.ca = CaMap::Written;
+            }
+            Action::RemoveCa => {
+                assert!(self.run.finalizer && !self.pods.iter().any(PodFacts::may_live));
+                self.ca = CaMap::Unwritten;
             }
             Action::CreatePod(seat) => self.create(seat),
             Action::DeletePod { name, uid } => {
@@ -171,7 +188,8 @@ impl World {
                 assert!(stopped.is_none_or(|before| before < stop));
                 *stopped = Some(stop);
             }
-            Action::TellEnded { seat, .. } => {
+            Action::TellEnded { seat, loss, .. } => {
+                self.losses.push(loss);
                 let Decider::Live { told, .. } = &mut self.decider else { panic!("nobody to tell") };
                 assert!(told.insert(seat), "{seat:?} is told twice");
             }
@@ -191,7 +209,7 @@ impl World {
 
     fn create(&mut self, seat: Seat) {
         assert!(self.run.names.names(seat), "{seat:?} is not named in status");
-        assert!(self.run.finalizer && self.ca_written, "nobody would look after it");
+        assert!(self.run.finalizer && self.ca == CaMap::Written, "nobody would look after it");
         assert!(!self.pods.iter().any(|pod| pod.seat == seat), "{seat:?} has a pod");
         let alive = self.pods.iter().any(|pod| pod.seat.0 == seat.0 && pod.may_live() && pod.node.is_some());
         assert!(!alive, "two attempts under index {}", seat.0);

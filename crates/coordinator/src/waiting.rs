@@ -1,7 +1,7 @@
 //! What a run waits for, and why: every wait has a name that a person can see while it lasts.
 
-use crate::format::{count, long_span};
-use lockstep_coordinator::Snapshot;
+use crate::Snapshot;
+use lockstep_core::format::{count, long_span};
 use lockstep_core::run::StageState;
 use lockstep_core::run::agent::{AgentState, Position, Step};
 use lockstep_core::run::view::AgentView;

@@ -7,7 +7,7 @@ use lockstep_core::options::{OPTIONS, TargetOption};
 use serde_json::Value;
 use std::fmt::Write as _;
 
-const INTRODUCTION: &str = include_str!("fields.md");
+const INTRODUCTION: &str = include_str!("manifest.md");
 
 /// The page's text.
 ///
@@ -16,7 +16,7 @@ const INTRODUCTION: &str = include_str!("fields.md");
 pub fn render() -> Result<String> {
     let mut page = INTRODUCTION.to_owned();
     page.push_str("\n## Every field\n\n| field | meaning | default | limits |\n|---|---|---|---|\n");
-    rows(&lockstep_api::crd::schema()["properties"]["spec"], "", &mut page)?;
+    rows(&lockstep_api::crd::schema()["properties"]["spec"], "", true, &mut page)?;
     page.push_str(
         "\n## Options of targets\n\n| option | of | meaning | default | allowed |\n|---|---|---|---|---|\n",
     );
@@ -39,7 +39,8 @@ pub fn render() -> Result<String> {
     Ok(page)
 }
 
-fn rows(schema: &Value, prefix: &str, page: &mut String) -> Result<()> {
+/// A row for each field below `schema`. `defaults`: whether there is a column of defaults.
+pub(super) fn rows(schema: &Value, prefix: &str, defaults: bool, page: &mut String) -> Result<()> {
     let required: Vec<&str> =
         schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
@@ -52,13 +53,14 @@ fn rows(schema: &Value, prefix: &str, page: &mut String) -> Result<()> {
             Value::String(text) => format!("`{text}`"),
             value => format!("`{value}`"),
         };
-        writeln!(page, "| `{path}` | {meaning} | {default} | {} |", limits(field))?;
+        let default = if defaults { format!(" {default} |") } else { String::new() };
+        writeln!(page, "| `{path}` | {meaning} |{default} {} |", limits(field))?;
         // Kubernetes' own types are documented by Kubernetes.
         if matches!(path.as_str(), "agents.template" | "target.volume.ephemeral" | "target.volume.emptyDir") {
             continue;
         }
-        rows(field, &format!("{path}."), page)?;
-        rows(&field["items"], &format!("{path}[]."), page)?;
+        rows(field, &format!("{path}."), defaults, page)?;
+        rows(&field["items"], &format!("{path}[]."), defaults, page)?;
     }
     Ok(())
 }

@@ -27,6 +27,12 @@ impl Table {
         Self { aligns, rows: vec![head.iter().map(|cell| (*cell).to_owned()).collect()] }
     }
 
+    /// A table of words: every column begins at the left.
+    #[must_use]
+    pub fn of_words(head: &[&str]) -> Self {
+        Self { aligns: vec![Align::Left; head.len()], ..Self::new(head) }
+    }
+
     /// Adds a row; cells beyond the head's are dropped, missing ones are empty.
     pub fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);

@@ -1,7 +1,7 @@
 //! Numbers as people read them: latencies, spans, bytes, counts, shares, and tables of them.
 //!
-//! One place, so that the live display, the final table and a dry run say the same number in the same way. Everything
-//! is pure and rounds half up. Deliberately without localisation: output is grepped and compared.
+//! One place, so that the live display, the final table, a dry run and a status say the same number in the same way.
+//! Everything is pure and rounds half up. Deliberately without localisation: output is grepped and compared.
 
 pub mod amount;
 pub mod table;
