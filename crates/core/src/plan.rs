@@ -215,17 +215,6 @@ impl StageKind {
         }
     }
 
-    /// Its name in manifests, reports and metrics.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Preflight => "preflight",
-            Self::Prepare { .. } => "prepare",
-            Self::Execute(_) => "execute",
-            Self::Cleanup { .. } => "cleanup",
-        }
-    }
-
     /// Whether its results are thrown away.
     #[must_use]
     pub fn is_discard(&self) -> bool {
