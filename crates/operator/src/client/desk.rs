@@ -3,6 +3,8 @@
 //! A round looks at what the stores hold now and does what is due; whatever happens only wakes it. A write that fails ends
 //! the round, is said, and is tried again: not-ready is data, and an answer that was lost shows in the next round.
 
+mod pods;
+
 use super::apply;
 use super::context::Context;
 use super::fenced::StoreError;
@@ -18,15 +20,14 @@ use crate::plan::{
 use crate::pods::build::RunIdentity;
 use crate::pods::facts::{PodFacts, Seat};
 use crate::pods::remembered::Remembered;
-use crate::pods::trouble::{self, PodEvent, Trouble};
+use crate::pods::trouble::{self, Trouble};
 use crate::status::{self, Picture, Published, Stand};
 use crate::trust::rotation::Trusted;
 use crate::validate::{Validated, validate};
-use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{self as core, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Api, ListParams};
+use kube::api::Api;
 use kube::runtime::reflector::ObjectRef;
 use lockstep_api::BenchmarkRun;
 use lockstep_api::reasons::Reason;
@@ -52,8 +53,6 @@ const FAILED: Duration = Duration::from_secs(2);
 const ECHO: Duration = Duration::from_millis(50);
 /// How often we wait for that before we go on with what the store holds.
 const ECHOES_MAX: u32 = 40;
-/// Events of one pod that are looked at.
-const POD_EVENTS_MAX: u32 = 20;
 
 /// The desk of one run.
 pub struct Desk {
@@ -331,23 +330,6 @@ impl Desk {
         gone
     }
 
-    /// Events of a pod that has a node and whose containers do not come up: mounts that fail are told nowhere else.
-    async fn pod_events(&self, run: &RunIdentity, pod: &PodFacts) -> Vec<PodEvent> {
-        if pod.node.is_none() {
-            return Vec::new();
-        }
-        let events: Api<core::Event> = Api::namespaced(self.context.client.clone(), &run.namespace);
-        let about = format!("involvedObject.uid={}", pod.uid);
-        let params = ListParams::default().fields(&about).limit(POD_EVENTS_MAX);
-        match events.list(&params).await {
-            Ok(list) => list.items.iter().map(PodEvent::from).collect(),
-            Err(error) => {
-                tracing::debug!(%error, pod = pod.name, "its Events cannot be read");
-                Vec::new()
-            }
-        }
-    }
-
     fn decider(&self, facts: &RunFacts) -> Decider {
         match &self.live {
             _ if self.over.is_some() => Decider::Over,
@@ -501,49 +483,6 @@ impl Desk {
             }
         }
         Ok(())
-    }
-
-    /// Creates the pods of consecutive steps, several at a time.
-    async fn create_pods(
-        &mut self,
-        run: &RunIdentity,
-        validated: Option<&Validated>,
-        steps: Vec<Step>,
-    ) -> Result<(), RoundError> {
-        let Some(validated) = validated else { return Ok(()) };
-        let trusted = self.write_trusted(run).await?;
-        let pod = |Step { action, why }: Step| {
-            let Action::CreatePod(seat) = action else { return None };
-            tracing::info!(run = %self.key, ?seat, %why, "create a pod");
-            let pod = validated.recipe.pod(seat.0, seat.1).ok()?;
-            Some((seat, self.context.trust.sealed(run, seat, &pod, &trusted)))
-        };
-        let pods = steps.into_iter().filter_map(pod).collect();
-        let context = Arc::clone(&self.context);
-        let mut created = std::pin::pin!(apply::create_pods(&context, run, pods));
-        while let Some((seat, created)) = created.next().await {
-            match created {
-                Ok(pod) => {
-                    self.rejected.remove(&seat);
-                    self.made.extend(PodFacts::of(&pod).map(|facts| (seat, facts)));
-                }
-                Err(rejected) => {
-                    self.rejected.insert(seat, rejected);
-                    self.wake.notify_one();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes whom new pods are to trust, unless that stands there already.
-    async fn write_trusted(&mut self, run: &RunIdentity) -> Result<Arc<Trusted>, RoundError> {
-        let trusted = self.context.trust.trusted();
-        if self.trusted.as_ref() != Some(&trusted) {
-            self.ca = apply::ca(&self.context, run, &trusted).await?;
-            self.trusted = Some(Arc::clone(&trusted));
-        }
-        Ok(trusted)
     }
 
     fn await_echo(&mut self, now: &BenchmarkRun) {
