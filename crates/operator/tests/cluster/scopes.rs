@@ -1,6 +1,6 @@
 //! Whom an installation serves, and whom it cannot even see.
 
-use crate::chart::{Release, run};
+use crate::chart::{Release, measuring, run};
 use crate::{Served, finished, served};
 use k8s_openapi::api::authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec};
 use kube::api::{Api, PostParams};
@@ -157,4 +157,26 @@ async fn admins_of_a_namespace_each_install_an_operator_that_sees_nothing_else()
     let gone = ["uninstall", "lockstep", "-n", &one, "--wait"];
     served.cluster.helm_as(&ann, &gone).await.expect_code(0);
     second.uninstall(served).await;
+}
+
+/// Helm changes the operator under a run, and changes it back.
+#[tokio::test]
+async fn a_run_goes_on_while_its_release_is_upgraded_and_rolled_back() {
+    let served = served().await;
+    let home = served.cluster.namespace("moves").await;
+    let namespace = served.cluster.namespace("perf").await;
+    let watched = format!("watchNamespaces=[\"{namespace}\"]");
+    let release = Release::install(served, &Caller::Admin, &home, "lab.example/moves", &[&watched]).await;
+    served.cluster.apply(&namespace, &run("flight", &release.managed_by, 25, "agents: {replicas: 2}")).await;
+    let runs: Api<BenchmarkRun> = Api::namespaced(served.cluster.client().await, &namespace);
+    served.until(&runs, "flight", "measuring", measuring).await;
+    // Another log filter is another pod of the operator.
+    let changed = [watched.as_str(), "operator.log=debug"];
+    release.helm(served, &Caller::Admin, "upgrade", &changed).await.expect_code(0);
+    served.cluster.helm(&["rollback", "lockstep", "-n", &home, "--wait"]).await.expect_code(0);
+    let done = served.until(&runs, "flight", "finished", finished).await;
+    let status = done.status.as_ref().expect("a status");
+    assert_eq!(status.phase, "Succeeded", "{}", served.said(&done));
+    assert_eq!(status.agents.as_ref().map(|agents| agents.replaced), Some(0), "{}", served.said(&done));
+    release.uninstall(served).await;
 }

@@ -1,19 +1,20 @@
 //! The world around the decider: network, processes and time. It checks the invariants after every step.
 
+mod checks;
+mod succession;
+
 use super::model::{Agent, MS, Phase, Quirks, S};
 use super::plans::loss;
 use crate::clock::ClockSample;
-use crate::lease::{Lease, LeaseKind};
 use crate::op::ErrorClass;
-use crate::plan::{Plan, Scheme};
+use crate::plan::Plan;
 use crate::ranges::RangeSet;
 use crate::rng::Stream;
+use crate::run::Run;
 use crate::run::agent::{AgentState, LossReason};
 use crate::run::message::{Action, Beat, Directive, Event, Says, Stop};
-use crate::run::record::Weight;
 use crate::run::standing::Standing;
 use crate::run::view::{RunView, Story};
-use crate::run::{Run, StageState};
 use crate::thresholds::Outcome;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -489,44 +490,6 @@ impl World {
         self.carry_out(actions);
     }
 
-    /// What is decisive is durable before it is acted on; a detail is only now and then.
-    fn write_down(&mut self) {
-        let weight = self.run.take_unrecorded();
-        if weight == Some(Weight::Decisive) || (weight.is_some() && self.luck.below(8) == 0) {
-            self.record = serde_json::to_vec(&self.run).expect("a document");
-        }
-    }
-
-    /// Another coordinator goes on from what was written down. Agents drop what they had to say to the one before.
-    fn resume(&mut self) {
-        self.headless = false;
-        self.run = serde_json::from_slice(&self.record).expect("a record");
-        self.terminal.retain(|id, _| self.run.seats[id.0 as usize].state.is_terminal());
-        let actions = self.run.resume(self.now_ns);
-        let ids: Vec<Id> = self.peers.keys().copied().collect();
-        for id in ids {
-            let peer = self.peers.get_mut(&id).expect("it was just seen");
-            peer.agent.outbox.iter().skip(peer.sent).for_each(|says| peer.standing.said(says));
-            peer.agent.outbox.clear();
-            peer.inbox.clear();
-            peer.sent = 0;
-            let says = Says::Standing(Box::new(peer.standing.clone()), self.now_ns + peer.offset_ns);
-            peer.agent.outbox.push_back(says);
-            match peer.ended.clone() {
-                Some((reason, clean)) => {
-                    let told_ns = peer.partitioned_until_ns.max(self.now_ns + 20 * MS);
-                    self.at(told_ns, Happens::Ended(id, reason, clean));
-                }
-                None => {
-                    let delay_ns = self.rng.below(4 * S);
-                    self.at(self.now_ns + delay_ns, Happens::Hello(id));
-                }
-            }
-        }
-        self.write_down();
-        self.carry_out(actions);
-    }
-
     fn carry_out(&mut self, actions: Vec<Action>) {
         self.actions += actions.len() as u64;
         for action in actions {
@@ -601,75 +564,5 @@ impl World {
         let delay_ns = 50 * MS + self.rng.below(500 * MS);
         self.at(self.now_ns + delay_ns, Happens::Hello(id));
         self.at(self.now_ns + delay_ns, Happens::Poll(id));
-    }
-
-    /// Nobody is told to begin unless all who take part acknowledged the same start.
-    fn check_commit(&self, stage: u32, round: u32) {
-        for seat in self.run.seats.iter().filter(|seat| seat.in_stage().is_some()) {
-            let agent = &self.peers[&(seat.index, seat.attempt)].agent;
-            assert_eq!(agent.acked, Some((stage, round)), "agent {} did not acknowledge", seat.index);
-        }
-    }
-
-    /// Names of puts are given out only where the marker, which outlives everybody, knows them.
-    fn check_marked(&self, lease: &Lease) {
-        if lease.kind != LeaseKind::Put {
-            return;
-        }
-        let marks = self.peers.values().filter_map(|peer| peer.agent.marks.get(&lease.space));
-        let below = marks.map(|mark| mark.puts_below).max().unwrap_or(0);
-        assert!(lease.end <= below, "{lease:?} is not marked, only below {below}\n{}", self.describe());
-    }
-
-    /// When a stage is over, nobody is at work in it any more.
-    fn check_quiet(&self, stage: u32) {
-        if self.run.stages[stage as usize].state != StageState::Done {
-            return;
-        }
-        for (id, peer) in &self.peers {
-            let clock_ns = self.now_ns + peer.offset_ns;
-            let busy = peer.alive && peer.agent.does_io(clock_ns);
-            assert!(
-                !busy,
-                "{id:?} is at work after stage {stage}: {:?}\n{}",
-                peer.agent.phase,
-                self.describe()
-            );
-        }
-    }
-
-    fn check_states(&mut self) {
-        for seat in &self.run.seats {
-            let id = (seat.index, seat.attempt);
-            if let Some(before) = self.terminal.get(&id) {
-                assert_eq!(*before, seat.state, "an end is no end");
-            } else if seat.state.is_terminal() {
-                self.terminal.insert(id, seat.state.clone());
-            }
-        }
-    }
-
-    /// What the decider believes of the data set is what was done to it.
-    fn check_ledgers(&self) {
-        let plan = &self.plan;
-        let kinds = plan.stages.iter().zip(&self.run.stages);
-        for (stage, (planned, facts)) in (0u32..).zip(kinds) {
-            let Some(pool) = self.run.pools.get(&stage) else { continue };
-            if facts.state != StageState::Done || planned.kind.execute().is_some() {
-                continue;
-            }
-            assert!(pool.is_finished(), "{} is over with work left", planned.name);
-            assert_eq!(pool.done_len(), pool.total(), "{}", planned.name);
-            if stage as usize + 1 == plan.stages.len()
-                && matches!(planned.kind, crate::plan::StageKind::Cleanup { .. })
-            {
-                // The memory of a process is clean when it ends.
-                if matches!(plan.target.scheme, Scheme::Mem) {
-                    continue;
-                }
-                let left: u64 = self.objects.values().map(RangeSet::len).sum();
-                assert_eq!(left, 0, "left behind: {:?}\n{}", self.objects, self.describe());
-            }
-        }
     }
 }
