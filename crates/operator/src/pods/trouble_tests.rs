@@ -105,8 +105,8 @@ fn an_agent_that_runs_and_does_not_speak() {
             "state": {"running": {"startedAt": at}},
         }]})
     };
-    check(&since("2026-11-24T10:00:49Z"), Some((Reason::NoHello, Weight::Waits, "has not said hello")));
-    check(&since("2026-11-24T10:00:51Z"), None);
+    check(&since("2026-11-24T10:00:55Z"), Some((Reason::NoHello, Weight::Waits, "has not said hello")));
+    check(&since("2026-11-24T10:00:56Z"), None);
     assert_eq!(judge(&pod(&since("2026-11-24T09:00:00Z")), &[], true), None);
 }
 
