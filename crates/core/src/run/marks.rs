@@ -94,8 +94,12 @@ impl Run {
         if space.is_some_and(|own| own >= self.plan.replicas) {
             return;
         }
+        // One that was asked to adopt it before another was, and answers late, does not keep it.
+        let adopter = space.and_then(|own| self.adopters.get(&own)).copied();
         let facts = self.places.entry(space).or_default();
-        facts.kept_by = Some(holder);
+        if adopter.is_none_or(|adopter| adopter == holder) {
+            facts.kept_by = Some(holder);
+        }
         if !facts.looked {
             (facts.looked, facts.fresh) = (true, fresh);
             self.unrecorded = Some(Weight::Decisive);

@@ -232,6 +232,12 @@ fn nonsense(seed: u64) {
     panic!("seed {seed} does not end: {:?} {:?}", run.phase, run.view().agents);
 }
 
+/// Seeds that once found a bug: an adopter that answered after another had been asked was taken for the keeper.
+#[test]
+fn what_was_found_once_stays_found() {
+    chaos(5_749_973_765_342_203_424, false);
+}
+
 #[test]
 fn one_seed_has_one_outcome() {
     let story = |seed| chaos(seed, true).describe();
