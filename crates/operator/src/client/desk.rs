@@ -73,6 +73,8 @@ pub struct Desk {
     trusted: Option<Arc<Trusted>>,
     /// Of the run that begins here or was taken over; `None` until somebody has looked what an earlier leader left.
     store: Option<Arc<RunStore>>,
+    /// Whether it was looked what an earlier leader left.
+    looked: bool,
     live: Option<Live>,
     over: Option<Over>,
     concluded: Option<Conclusion>,
@@ -119,6 +121,7 @@ impl Desk {
             remembered: Remembered::default(),
             trusted: None,
             store: None,
+            looked: false,
             live: None,
             over: None,
             concluded: None,
@@ -178,7 +181,7 @@ impl Desk {
                 match news {
                     News::Told(told) => self.tales.push(told),
                     News::Over => self.collect().await,
-                    News::Replaced => (self.live, self.store) = (None, None),
+                    News::Replaced => (self.live, self.store, self.looked) = (None, None, false),
                 }
             },
         }
@@ -343,7 +346,7 @@ impl Desk {
     fn is_left(&self, facts: &RunFacts) -> bool {
         let claimed = facts.controller.is_some() && facts.finished.is_none() && !facts.names.is_empty();
         claimed
-            && self.store.is_none()
+            && !self.looked
             && self.live.is_none()
             && self.over.is_none()
             && self.concluded.is_none()
@@ -399,7 +402,7 @@ impl Desk {
         let context = &self.context;
         let (store, left) =
             RunStore::take(&context.client, run, context.epoch(), context.may_write()).await?;
-        self.store = Some(store);
+        (self.store, self.looked) = (Some(store), true);
         Ok(left)
     }
 
@@ -495,7 +498,7 @@ impl Desk {
         let (clock, plan) = (live.clock, Arc::clone(&live.plan));
         let snapshot = Arc::clone(&live.snapshots.borrow());
         match live.end().await {
-            Ok(None) => self.store = None,
+            Ok(None) => (self.store, self.looked) = (None, false),
             Ok(Some(end)) => {
                 let times = WallTimes {
                     started: clock.time(snapshot.began_ns).0.to_string(),
