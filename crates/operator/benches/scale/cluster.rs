@@ -45,6 +45,9 @@ impl Cluster {
             "image.tag=test",
             "--set",
             "limits.agentsPerRun=5000",
+            "--set",
+            // Figures are of one process.
+            "replicas=1",
             "--wait",
             "--timeout",
             "5m",

@@ -2,7 +2,7 @@
 
 use crate::{Served, finished, served};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::Api;
+use kube::api::{Api, ListParams};
 use lockstep_api::BenchmarkRun;
 use lockstep_core::results::Report;
 use lockstep_testcluster::LIMIT;
@@ -88,9 +88,33 @@ struct Port(SocketAddr);
 impl Port {
     async fn of(served: &Served) -> Self {
         let pods: Api<Pod> = Api::namespaced(served.cluster.client().await, &served.home);
-        let pod = pods.get(&served.pod).await.expect("the operator's pod");
-        let address = pod.status.and_then(|status| status.pod_ip).expect("its address");
+        Self::of_pod(&pods.get(&served.pod).await.expect("the operator's pod"))
+    }
+
+    fn of_pod(pod: &Pod) -> Self {
+        let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()).expect("its address");
         Self(SocketAddr::new(address.parse().expect("an address"), 8080))
+    }
+
+    /// Those of all replicas.
+    async fn of_all(served: &Served) -> Vec<Self> {
+        let pods: Api<Pod> = Api::namespaced(served.cluster.client().await, &served.home);
+        let pods = pods.list(&ListParams::default()).await.expect("the operator's pods");
+        pods.iter().map(Self::of_pod).collect()
+    }
+
+    /// That of the replica which leads.
+    async fn of_leader(served: &Served, packages: &Path) -> Self {
+        let end = Instant::now() + LIMIT;
+        loop {
+            for port in Self::of_all(served).await {
+                if sum(&port.metrics(packages).await, "lockstep_leader", &[]) == 1.0 {
+                    return port;
+                }
+            }
+            assert!(Instant::now() < end, "nobody leads");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
     }
 
     /// Status and body of an answer; `from`: the address that asks, if it is not for the system to choose.
@@ -120,10 +144,13 @@ impl Port {
 
 #[tokio::test]
 async fn probes_answer_and_what_is_too_large_or_unknown_is_refused() {
-    let port = Port::of(served().await).await;
-    for path in ["/livez", "/readyz"] {
-        assert_eq!(port.ask("GET", path, "", None).await, (200, "ok\n".to_owned()), "{path}");
+    // Whoever stands by is as ready as whoever leads.
+    for port in Port::of_all(served().await).await {
+        for path in ["/livez", "/readyz"] {
+            assert_eq!(port.ask("GET", path, "", None).await, (200, "ok\n".to_owned()), "{path}");
+        }
     }
+    let port = Port::of(served().await).await;
     for (method, path, body, expected) in [
         ("GET", "/", "", 404),
         ("POST", "/livez", "", 405),
@@ -151,7 +178,8 @@ async fn whoever_holds_all_connections_open_keeps_no_probe_out() {
 #[tokio::test]
 async fn the_metrics_of_a_run_are_what_its_report_says() {
     let served = served().await;
-    let (port, packages) = (Port::of(served).await, prometheus_client());
+    let packages = prometheus_client();
+    let port = Port::of_leader(served, &packages).await;
     let (namespace, client) = (served.cluster.namespace("metrics").await, served.cluster.client().await);
     // Nobody else lists: other tests of this binary run at the same time.
     let text = "
@@ -222,7 +250,8 @@ spec:
 #[tokio::test]
 async fn agents_of_a_run_under_way_are_seen_in_their_states() {
     let served = served().await;
-    let (port, packages) = (Port::of(served).await, prometheus_client());
+    let packages = prometheus_client();
+    let port = Port::of_leader(served, &packages).await;
     let namespace = served.cluster.namespace("metrics").await;
     let text = "
 apiVersion: lockstep.dev/v1alpha1
