@@ -345,11 +345,7 @@ impl Desk {
     /// Whether an earlier leader may have left something of the run: attempts are named before anything is.
     fn is_left(&self, facts: &RunFacts) -> bool {
         let claimed = facts.controller.is_some() && facts.finished.is_none() && !facts.names.is_empty();
-        claimed
-            && !self.looked
-            && self.live.is_none()
-            && self.over.is_none()
-            && self.concluded.is_none()
+        claimed && !self.looked && self.live.is_none() && self.over.is_none() && self.concluded.is_none()
     }
 
     /// Takes the run over. What cannot be read now is tried again; what never can be ends the run.

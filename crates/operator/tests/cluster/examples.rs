@@ -62,9 +62,11 @@ async fn the_twelve_lines_run_and_kubectl_shows_them() {
         table.starts_with(&wide[..wide.find("THROUGHPUT").unwrap_or(0)].trim_end().to_owned()),
         "{table}"
     );
-    for shown in ["twelve-lines", "Succeeded", "2/2", "100%", "None"] {
+    for shown in ["twelve-lines", "Succeeded", "2/2", "100%"] {
         assert!(table.contains(shown), "{shown} is not in {table}");
     }
+    // On a machine that is too busy agents start more than `maxSkew` apart, and the verdict says so.
+    assert!(table.contains("None") || table.contains("Inconclusive"), "{table}");
     for shown in ["op/s", "Completed"] {
         assert!(wide.contains(shown), "{shown} is not in {wide}");
     }

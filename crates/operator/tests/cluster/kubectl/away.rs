@@ -3,7 +3,9 @@
 
 use super::{Person, objects, of_type};
 use crate::runs::manifest;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::wait::conditions::is_crd_established;
 use lockstep_api::BenchmarkRun;
 use lockstep_testcluster::{ControlPlane, eventually, until};
 use serde_json::{Value, json};
@@ -48,10 +50,9 @@ async fn watch_lives_through_an_api_server_that_goes_away() {
 
     let crd = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/crds/lockstep.dev_benchmarkruns.yaml");
     cluster.kubectl(&["apply", "-f", crd]).await.expect_code(0);
-    cluster
-        .kubectl(&["wait", "--for=condition=Established", "crd/benchmarkruns.lockstep.dev"])
-        .await
-        .expect_code(0);
+    // Not by `kubectl wait`, to which a definition without any condition yet is an error.
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client().await);
+    until(&definitions, "benchmarkruns.lockstep.dev", "served", is_crd_established()).await;
     cluster.apply("default", &manifest("nightly", 300, "")).await;
     let runs: Api<BenchmarkRun> = Api::namespaced(cluster.client().await, "default");
     let patch = async |status: &Value| {
