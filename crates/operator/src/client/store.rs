@@ -8,9 +8,10 @@ use super::memo::Memo;
 use super::parts::{MayWrite, Parts};
 use crate::pods::build::RunIdentity;
 use kube::Client;
-use lockstep_coordinator::{Persisting, RecordError, Recording, ResultStore};
+use lockstep_coordinator::{Persisted, Persisting, RecordError, Recording, ResultStore};
 use lockstep_core::results::part::StagePart;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Mutex;
 
 /// See the module's text.
@@ -18,6 +19,8 @@ pub struct RunStore {
     memo: Arc<Mutex<Memo>>,
     parts: Parts,
     may_write: MayWrite,
+    /// The namespace is going, and nothing can be made there: nobody will ever take this run over.
+    going: Arc<AtomicBool>,
 }
 
 /// What an earlier leader has left.
@@ -42,7 +45,8 @@ impl RunStore {
     ) -> Result<(Arc<Self>, Left), StoreError> {
         let (memo, record) = Memo::take(client.clone(), run, epoch).await?;
         let (results, parts) = Parts::take(client.clone(), run, epoch, Arc::clone(&may_write)).await?;
-        let store = Self { memo: Arc::new(Mutex::new(memo)), parts: results, may_write };
+        let going = Arc::default();
+        let store = Self { memo: Arc::new(Mutex::new(memo)), parts: results, may_write, going };
         Ok((Arc::new(store), Left { record, parts }))
     }
 
@@ -58,6 +62,9 @@ impl RunStore {
 
 impl ResultStore for RunStore {
     fn persist(&self, part: Arc<StagePart>) -> Persisting {
+        if self.going.load(Ordering::Acquire) {
+            return Box::pin(std::future::ready(Ok(Persisted::Written)));
+        }
         self.parts.persist(part)
     }
 
@@ -67,6 +74,7 @@ impl ResultStore for RunStore {
 
     fn record(&self, document: Vec<u8>) -> Recording {
         let (memo, may_write) = (Arc::clone(&self.memo), Arc::clone(&self.may_write));
+        let going = Arc::clone(&self.going);
         Box::pin(async move {
             if !may_write() {
                 return Err(RecordError::Failed("this replica cannot renew its lease".to_owned()));
@@ -74,10 +82,19 @@ impl ResultStore for RunStore {
             match memo.lock().await.save(document).await {
                 Ok(()) => Ok(()),
                 Err(StoreError::Fenced { .. }) => Err(RecordError::Replaced),
+                Err(StoreError::Api(_, error)) if is_of_a_namespace_that_goes(&error) => {
+                    going.store(true, Ordering::Release);
+                    Ok(())
+                }
                 Err(error) => Err(RecordError::Failed(said(&error))),
             }
         })
     }
+}
+
+/// Whether something could not be made because its namespace is being deleted.
+fn is_of_a_namespace_that_goes(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403 && status.message.contains("being terminated"))
 }
 
 /// An error with its source, in one line.
