@@ -10,7 +10,6 @@ mod leader;
 mod leaks;
 mod lives;
 mod losses;
-mod outcomes;
 mod plain;
 mod rights;
 mod rotation;
