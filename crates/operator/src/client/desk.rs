@@ -71,9 +71,9 @@ pub struct Desk {
     remembered: Remembered,
     /// Whom the agents of the run are told to trust, once that is written.
     trusted: Option<Arc<Trusted>>,
-    /// Of the run that begins here or was taken over; `None` until somebody has looked what an earlier leader left.
+    /// Of the run that begins here or was taken over.
     store: Option<Arc<RunStore>>,
-    /// Whether it was looked what an earlier leader left.
+    /// Whether this desk has looked what an earlier leader left; once is enough.
     looked: bool,
     live: Option<Live>,
     over: Option<Over>,
