@@ -55,16 +55,18 @@ fn nothing_runs(observed: &Observed<'_>, planned: &mut Planned) {
     let run = observed.run;
     live::delete_all(observed, planned, "the run does not go on");
     let living = observed.pods.values().filter(|pod| pod.may_live()).count();
+    // A run that ends here is finished before it is let go: until then it counts as one that was left.
+    let concludes = !run.deleting && !run.suspend && run.stop.is_some();
     if living > 0 {
         planned.wait = Some(Wait::new(Reason::Waiting, format!("waiting for {living} agents to end")));
-    } else if run.finalizer {
+    } else if run.finalizer && !concludes {
         planned.step(Action::RemoveCa, "no agent needs it any more");
         planned.step(Action::RemoveFinalizer, "no agent lives any more");
     }
     if run.deleting {
         return;
     }
-    if let (false, Some(_)) = (run.suspend, run.stop) {
+    if concludes {
         let cause = run.stop_reason.clone().unwrap_or_else(|| "spec.stop asks for it".to_owned());
         let what = format!("run {} was stopped before it began", run.identity.name);
         let problem = Problem::new(what, cause).kept("nothing was measured").exit(exit::ABORTED);

@@ -10,6 +10,7 @@ mod leader;
 mod leaks;
 mod lives;
 mod losses;
+mod outcomes;
 mod plain;
 mod rights;
 mod rotation;

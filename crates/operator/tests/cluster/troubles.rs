@@ -2,15 +2,23 @@
 //! with nothing left over.
 
 use crate::space::{Space, TELLS_WITHIN, becomes, condition, run, space, status};
-use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, Pod, Secret};
 use kube::Api;
 use kube::ResourceExt;
-use kube::api::{ListParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use lockstep_api::BenchmarkRun;
 use lockstep_api::conditions::ConditionType;
 use lockstep_api::status::BenchmarkRunStatus;
+use lockstep_testcluster::{Fault, until_event};
 use serde_json::{Value, json};
 use std::time::Instant;
+
+/// Whether the agent's container waits for one of these reasons.
+fn waits(reasons: &'static [&'static str]) -> impl Fn(&Pod) -> bool {
+    move |pod| {
+        state(pod).and_then(|state| state.waiting?.reason).is_some_and(|why| reasons.contains(&why.as_str()))
+    }
+}
 
 /// What the agent's container does.
 fn state(pod: &Pod) -> Option<ContainerState> {
@@ -98,6 +106,92 @@ async fn ends(space: &Space, name: &str, phase: &str, reason: &str, says: &[&str
     }
     Box::pin(space.nothing_left(name)).await;
     run
+}
+
+#[tokio::test]
+async fn what_keeps_a_pod_from_its_start_is_told_and_ends_as_it_should() {
+    let space = &space("starts").await;
+    let late = |kind: &str| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "late"}});
+    let pull = Box::pin(async {
+        let spec = agent(json!({"image": "nobody/has:1"}), impatient());
+        tell(space, "pull", &spec, "ImagePullFailed", waits(&["ErrImagePull", "ImagePullBackOff"])).await;
+        let says = ["nobody/has:1", "no hello within readyTimeout", "next: check the image's name"];
+        ends(space, "pull", "Failed", "ReadyTimeout", &says).await;
+    });
+    let name = Box::pin(async {
+        let spec = agent(json!({"image": "Bad/Name:1"}), json!({"failurePolicy": {"retryAttempts": 5}}));
+        tell(space, "name", &spec, "InvalidImageName", waits(&["InvalidImageName"])).await;
+        let run =
+            ends(space, "name", "Failed", "InvalidImageName", &["Bad/Name:1", "next: correct the image"])
+                .await;
+        assert_eq!(
+            status(&run).agents.as_ref().map(|agents| agents.replaced),
+            Some(0),
+            "tried again for nothing"
+        );
+    });
+    let nowhere = Box::pin(async {
+        let mut spec = impatient();
+        spec["agents"]["template"]["spec"]["nodeSelector"] = json!({"nowhere": "1"});
+        tell(space, "nowhere", &spec, "Unschedulable", unplaced("Unschedulable")).await;
+        ends(space, "nowhere", "Failed", "ReadyTimeout", &["0 of 2 agents found a node", "next: "]).await;
+    });
+    let gated = Box::pin(async {
+        let gates =
+            json!({"agents": {"template": {"spec": {"schedulingGates": [{"name": "example.com/queue"}]}}}});
+        tell(space, "gated", &gates, "SchedulingGated", unplaced("SchedulingGated")).await;
+        for index in 0..2 {
+            let lift = json!([{"op": "remove", "path": "/spec/schedulingGates"}]);
+            let lift: Patch<Value> = Patch::Json(serde_json::from_value(lift).expect("a patch"));
+            let name = format!("gated-{index}-0");
+            space.pods.patch(&name, &PatchParams::default(), &lift).await.expect("the gate is lifted");
+        }
+        ends(space, "gated", "Succeeded", "Completed", &[]).await;
+    });
+    let secret = Box::pin(async {
+        let spec = agent(json!({"envFrom": [{"secretRef": {"name": "late"}}]}), json!({}));
+        tell(space, "secret", &spec, "ConfigError", waits(&["CreateContainerConfigError"])).await;
+        let secrets: Api<Secret> = Api::namespaced(space.client.clone(), &space.namespace);
+        let secret: Secret = serde_json::from_value(late("Secret")).expect("a Secret");
+        secrets.create(&PostParams::default(), &secret).await.expect("it is created");
+        ends(space, "secret", "Succeeded", "Completed", &[]).await;
+    });
+    let claim = Box::pin(async {
+        let mut spec = impatient();
+        spec["target"] =
+            json!({"uri": "file:///mnt/data", "volume": {"persistentVolumeClaim": {"claimName": "none"}}});
+        tell(space, "claim", &spec, "ReferenceNotFound", unplaced("Unschedulable")).await;
+        ends(
+            space,
+            "claim",
+            "Failed",
+            "ReadyTimeout",
+            &["persistentvolumeclaim \"none\" not found", "next: "],
+        )
+        .await;
+    });
+    let mount = Box::pin(async {
+        let mut spec = agent(json!({"volumeMounts": [{"name": "late", "mountPath": "/late"}]}), json!({}));
+        spec["agents"]["template"]["spec"]["volumes"] =
+            json!([{"name": "late", "configMap": {"name": "late"}}]);
+        let sign = async {
+            until_event(&space.client, &space.namespace, "FailedMount", "late").await;
+            Instant::now()
+        };
+        told(space, "mount", &spec, "FailedMount", sign).await;
+        let maps: Api<ConfigMap> = Api::namespaced(space.client.clone(), &space.namespace);
+        let map: ConfigMap = serde_json::from_value(late("ConfigMap")).expect("a ConfigMap");
+        maps.create(&PostParams::default(), &map).await.expect("it is created");
+        ends(space, "mount", "Succeeded", "Completed", &[]).await;
+    });
+    let create = Box::pin(async {
+        let pattern = format!("{}/create-*", space.namespace);
+        space.served.node.order(&pattern, Fault::CreateContainer("no space left on device".to_owned()));
+        tell(space, "create", &json!({}), "CreateContainerError", waits(&["CreateContainerError"])).await;
+        space.served.node.heal(&pattern);
+        ends(space, "create", "Succeeded", "Completed", &[]).await;
+    });
+    tokio::join!(pull, name, nowhere, gated, secret, claim, mount, create);
 }
 
 #[tokio::test]
