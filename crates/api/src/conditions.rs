@@ -82,7 +82,7 @@ impl ConditionType {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Accepted => {
-                "`True`: the spec is resolved, and the plan stands. `False`: the spec, or a pod made from it, was refused"
+                "`True`: the spec is resolved, the plan stands, and the API server took a dry run of a pod. `False`: the spec, or a pod made from it, was refused"
             }
             Self::Suspended => "`True`: `spec.suspend` holds the run. Not there unless it ever did",
             Self::AgentsReady => {

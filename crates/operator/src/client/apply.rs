@@ -153,13 +153,26 @@ pub fn create_pods<'a>(
         .buffer_unordered(CREATIONS_AT_ONCE)
 }
 
-/// Creates the pod of an attempt, or says why the API server did not take it, judged.
-async fn create_pod(context: &Context, run: &RunIdentity, pod: &PodManifest) -> Result<Pod, Rejected> {
+/// Asks the API server what it would say to the pod of an attempt: defaults, validation, admission, and no pod.
+///
+/// # Errors
+/// What it would say against it.
+pub async fn try_pod(context: &Context, run: &RunIdentity, pod: &PodManifest) -> Result<(), Rejected> {
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &run.namespace);
-    // As JSON: fields that our types do not know yet go through; those that the API server does not know are refused by
-    // name, instead of being dropped.
+    match post(context, &pods, pod, "&dryRun=All").await {
+        Ok(_) => Ok(()),
+        Err(refusal) => {
+            let why = judge(&refusal, &pod.name, &run.namespace);
+            Err(Rejected { at: Timestamp::now(), why, holder: None })
+        }
+    }
+}
+
+/// Posts a pod as JSON: fields that our types do not know yet go through; those that the API server does not know are
+/// refused by name, instead of being dropped.
+async fn post(context: &Context, pods: &Api<Pod>, pod: &PodManifest, more: &str) -> Result<Pod, ApiRefusal> {
     let (url, manager) = (pods.resource_url(), labels::MANAGER_LIFECYCLE);
-    let url = format!("{url}?fieldManager={manager}&fieldValidation=Strict");
+    let url = format!("{url}?fieldManager={manager}&fieldValidation=Strict{more}");
     let request = http::Request::post(url)
         .header(http::header::CONTENT_TYPE, "application/json")
         .body(serde_json::to_vec(&pod.json).unwrap_or_default());
@@ -167,12 +180,20 @@ async fn create_pod(context: &Context, run: &RunIdentity, pod: &PodManifest) -> 
         Ok(request) => context.client.request::<Pod>(request).await,
         Err(error) => Err(kube::Error::HttpError(error)),
     };
-    let refusal = match created {
-        Ok(pod) => return Ok(pod),
-        Err(kube::Error::Api(status)) => {
+    created.map_err(|error| match error {
+        kube::Error::Api(status) => {
             ApiRefusal { code: status.code, reason: status.reason.clone(), message: status.message.clone() }
         }
-        Err(error) => ApiRefusal { code: 0, reason: String::new(), message: error.to_string() },
+        error => ApiRefusal { code: 0, reason: String::new(), message: error.to_string() },
+    })
+}
+
+/// Creates the pod of an attempt, or says why the API server did not take it, judged.
+async fn create_pod(context: &Context, run: &RunIdentity, pod: &PodManifest) -> Result<Pod, Rejected> {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &run.namespace);
+    let refusal = match post(context, &pods, pod, "").await {
+        Ok(pod) => return Ok(pod),
+        Err(refusal) => refusal,
     };
     let why = judge(&refusal, &pod.name, &run.namespace);
     let holder = match why {

@@ -15,12 +15,13 @@ use super::results;
 use super::store::{Left, RunStore};
 use crate::events::{of_change, of_told};
 use crate::plan::{
-    Action, CaMap, Conclusion, Decider, Memory, Observed, OtherRun, Rejected, RunFacts, Step, Wait, plan,
+    Action, CaMap, Conclusion, Decider, Memory, Observed, OtherRun, Planned, Rejected, RunFacts, Step, Trial,
+    plan,
 };
 use crate::pods::build::RunIdentity;
 use crate::pods::facts::{PodFacts, Seat};
 use crate::pods::remembered::Remembered;
-use crate::pods::trouble::{self, Trouble};
+use crate::pods::trouble::Trouble;
 use crate::status::{self, Picture, Published, Stand};
 use crate::trust::rotation::Trusted;
 use crate::validate::{Validated, validate};
@@ -63,6 +64,8 @@ pub struct Desk {
     uid: String,
     memory: Memory,
     rejected: BTreeMap<Seat, Rejected>,
+    /// What the API server said to a dry run.
+    trial: Trial,
     /// Pods that we made and that the watch has not shown yet.
     made: BTreeMap<Seat, PodFacts>,
     /// resourceVersion of our last write, until the watch shows it.
@@ -115,6 +118,7 @@ impl Desk {
             uid: run.uid().unwrap_or_default(),
             memory: Memory::default(),
             rejected: BTreeMap::new(),
+            trial: Trial::default(),
             made: BTreeMap::new(),
             echo: None,
             ca: CaMap::default(),
@@ -228,6 +232,7 @@ impl Desk {
             pods: &pods,
             troubles: &troubles,
             rejected: &self.rejected,
+            trial: &self.trial,
             gone: &gone,
             ca: &self.ca,
             decider: &decider,
@@ -242,6 +247,7 @@ impl Desk {
         self.context.note_short(&self.uid, planned.short);
         self.memory = planned.memory.clone();
         let mut done = Ok(());
+        let tries = planned.steps.iter().any(|step| step.action == Action::TryPod);
         let mut steps = std::mem::take(&mut planned.steps).into_iter().peekable();
         while let Some(step) = steps.next() {
             done = match step.action {
@@ -258,11 +264,13 @@ impl Desk {
                 break;
             }
         }
+        if tries && done.is_ok() {
+            // What it came to is planned for before anything is said.
+            return Ok(Duration::ZERO);
+        }
         // What is known is said, also when a step failed; but not over what a step has just written.
         let again_ms = match self.echo {
-            None => {
-                self.publish(run, &facts, validated.as_ref(), &pods, &troubles, planned.wait.as_ref()).await?
-            }
+            None => self.publish(run, &facts, validated.as_ref(), &pods, &troubles, &planned).await?,
             Some(_) => None,
         };
         done?;
@@ -300,21 +308,6 @@ impl Desk {
         let mut pods = self.made.clone();
         pods.extend(seen);
         pods
-    }
-
-    async fn troubles(&self, run: &RunIdentity, pods: &BTreeMap<Seat, PodFacts>) -> BTreeMap<Seat, Trouble> {
-        let mut troubles = BTreeMap::new();
-        for facts in pods.values() {
-            let key = ObjectRef::<Pod>::new(&facts.name).within(&run.namespace);
-            let Some(pod) = self.context.pods.get(&key) else { continue };
-            let hello = self.live.as_ref().is_some_and(|live| live.has_said_hello(facts.seat));
-            let events =
-                if hello || facts.ended.is_some() { Vec::new() } else { self.pod_events(run, facts).await };
-            if let Some(trouble) = trouble::of(&pod, &events, hello, Timestamp::now()) {
-                troubles.insert(facts.seat, trouble);
-            }
-        }
-        troubles
     }
 
     /// Pods that went after their agent had ended; what was wrong with them is added to `troubles`, and remembered.
@@ -429,11 +422,13 @@ impl Desk {
             Action::Claim => self.await_echo(&apply::claim(&context, run).await?),
             Action::NextAttempt { attempt } => {
                 (self.live, self.over, self.store) = (None, None, None);
+                self.trial = Trial::Untried;
                 self.remembered = Remembered::default();
                 context.forget_gone(&self.uid);
                 RunStore::delete(&context.client, identity, context.epoch()).await?;
                 self.await_echo(&apply::next_attempt(&context, run, attempt).await?);
             }
+            Action::TryPod => self.try_pod(identity, validated).await,
             Action::AddFinalizer => self.await_echo(&apply::finalizer(&context, run, true).await?),
             Action::RemoveFinalizer => {
                 self.store = None;
@@ -518,7 +513,7 @@ impl Desk {
         validated: Option<&Validated>,
         pods: &BTreeMap<Seat, PodFacts>,
         troubles: &BTreeMap<Seat, Trouble>,
-        wait: Option<&Wait>,
+        planned: &Planned,
     ) -> Result<Option<u64>, RoundError> {
         if let Some(over) = &mut self.over
             && over.results == Published::Writing
@@ -554,7 +549,8 @@ impl Desk {
             run: facts,
             pods,
             troubles,
-            wait,
+            wait: planned.wait.as_ref(),
+            unjudged: planned.unjudged,
             stand,
         };
         let before = self.status.clone().unwrap_or_default();

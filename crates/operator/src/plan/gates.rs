@@ -1,9 +1,12 @@
-//! What stands before a run's first pod: whose it is, its exclusive group, the installation's caps.
+//! What stands before a run's first pod: whose it is, what admission says to its pods, its exclusive group, the
+//! installation's caps.
 
 use super::live;
-use super::observed::{Observed, OtherRun};
-use super::step::{Action, Planned, Wait};
+use super::observed::{Observed, OtherRun, Trial};
+use super::step::{Action, Conclusion, Planned, Wait};
+use jiff::SignedDuration;
 use lockstep_api::reasons::Reason;
+use lockstep_core::thresholds::Outcome;
 
 /// Why the run is none of our business; `None` when it is ours, or nobody's yet.
 pub(super) fn somebody_elses(observed: &Observed<'_>) -> Option<Wait> {
@@ -22,15 +25,46 @@ pub(super) fn pass(observed: &Observed<'_>, planned: &mut Planned) -> bool {
         planned.step(Action::Claim, "the run is ours, and nobody has claimed it");
         return false;
     }
-    if run.suspended {
-        return resume(observed, planned);
+    if run.suspended && !resume(observed, planned) {
+        return false;
     }
     // A run that has passed once holds its place.
     if !run.names.is_empty() {
         return true;
     }
+    if !accepted(observed, planned) {
+        return false;
+    }
     planned.wait = exclusive(observed).or_else(|| cap(observed));
     planned.wait.is_none()
+}
+
+/// Whether the API server would take the run's pods, as far as it can tell without making one. What it denies is refused
+/// before anything is made for it.
+fn accepted(observed: &Observed<'_>, planned: &mut Planned) -> bool {
+    match observed.trial {
+        Trial::Passed => return true,
+        Trial::Refused(reason, problem) => {
+            let conclusion =
+                Conclusion { outcome: Outcome::Failed, reason: *reason, problem: problem.clone() };
+            planned.step(Action::Conclude(Box::new(conclusion)), "admission denies its pods");
+            return false;
+        }
+        Trial::Again(at) => {
+            let due = at.saturating_add(SignedDuration::from_secs(live::RETRY_S)).unwrap_or(*at);
+            if observed.now < due {
+                let message =
+                    "the API server has troubles of its own, and cannot say whether it takes the run's pods";
+                planned.wait = Some(Wait::new(Reason::Waiting, message));
+                planned.look_again(due);
+            } else {
+                planned.step(Action::TryPod, "the API server could not say whether it takes the run's pods");
+            }
+        }
+        Trial::Untried => planned.step(Action::TryPod, "the run is accepted when admission takes its pods"),
+    }
+    planned.unjudged = true;
+    false
 }
 
 /// Resuming begins a new attempt, once nothing of the last one is left.

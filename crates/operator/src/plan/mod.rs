@@ -33,7 +33,7 @@ mod tests;
 
 pub use decider::{Decider, Wish};
 pub use names::Names;
-pub use observed::{CaMap, Memory, Observed, OtherRun, Rejected, RunFacts};
+pub use observed::{CaMap, Memory, Observed, OtherRun, Rejected, RunFacts, Trial};
 pub use step::{Action, Conclusion, Planned, Step, Wait};
 
 /// The steps that are due for one run. The caller carries them out in order, and calls again when anything changed: the

@@ -10,8 +10,10 @@ use crate::pods::trouble::Trouble;
 use jiff::{SignedDuration, Timestamp};
 use lockstep_api::conditions::{self, ConditionType, Truth};
 use lockstep_api::labels;
+use lockstep_api::reasons::Reason;
 use lockstep_api::spec::BenchmarkRun;
 use lockstep_api::spec::words::{CleanupPolicy, StopMode};
+use lockstep_core::problem::Problem;
 use lockstep_core::run::message::Stop;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,6 +31,8 @@ pub struct Observed<'a> {
     pub troubles: &'a BTreeMap<Seat, Trouble>,
     /// Pods that the API server did not take, by attempt, until one is created.
     pub rejected: &'a BTreeMap<Seat, Rejected>,
+    /// What the API server would say to its first pod.
+    pub trial: &'a Trial,
     /// Pods of it that are gone from the API, as they were last: those whose agent was known to have ended.
     pub gone: &'a BTreeMap<Seat, PodFacts>,
     /// The ConfigMap with the CA bundle.
@@ -177,6 +181,36 @@ pub struct Rejected {
     pub why: Rejection,
     /// With [`Rejection::NameTaken`]: who has the name; `None` when it was gone again.
     pub holder: Option<Holder>,
+}
+
+/// What the API server said to a dry run of a pod: everything that admission has to say, before anything is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trial {
+    /// It was not asked.
+    #[default]
+    Untried,
+    /// It would take the pod, now or when what it waits for is there.
+    Passed,
+    /// It never would, and why.
+    Refused(Reason, Problem),
+    /// It had troubles of its own then.
+    Again(Timestamp),
+}
+
+impl Trial {
+    /// Of what a dry run came to.
+    #[must_use]
+    pub fn of(answer: Result<(), Rejected>) -> Self {
+        match answer {
+            Ok(()) => Self::Passed,
+            Err(Rejected { at, why, holder: _ }) => match why {
+                Rejection::Never(reason, problem) => Self::Refused(reason, problem),
+                Rejection::Again => Self::Again(at),
+                // Room, an account, a name: what may come is waited for with the pods, and so is the end of a namespace.
+                Rejection::Wait(..) | Rejection::NameTaken | Rejection::NamespaceGoes => Self::Passed,
+            },
+        }
+    }
 }
 
 /// Who has the name of a pod of ours.

@@ -17,6 +17,8 @@ pub struct Planned {
     pub steps: Vec<Step>,
     /// What the run waits for; shown in status and message.
     pub wait: Option<Wait>,
+    /// Whether the API server has not said yet that it would take the pods: the run is not accepted.
+    pub unjudged: bool,
     /// When to plan again though nothing changes.
     pub again_at: Option<Timestamp>,
     /// Whether the run holds pods and lacks room for its quorum; other runs are told ([`super::OtherRun::short`]).
@@ -44,6 +46,8 @@ pub enum Action {
         /// Attempt of the whole run.
         attempt: u32,
     },
+    /// Ask the API server, by a dry run, whether it would take the pod of agent 0.
+    TryPod,
     /// Add the finalizer, with the resourceVersion that was seen.
     AddFinalizer,
     /// Remove the finalizer.
@@ -107,7 +111,7 @@ pub struct Wait {
 impl Planned {
     /// Nothing yet.
     pub(super) fn new(memory: Memory) -> Self {
-        Self { steps: Vec::new(), wait: None, again_at: None, short: false, memory }
+        Self { steps: Vec::new(), wait: None, unjudged: false, again_at: None, short: false, memory }
     }
 
     pub(super) fn step(&mut self, action: Action, why: impl Into<String>) {

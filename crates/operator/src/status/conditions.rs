@@ -96,6 +96,8 @@ fn accepted(setter: &mut Setter<'_, '_>) {
             let message = format!("{}: {}", conclusion.problem.what, conclusion.problem.cause);
             setter.set(ConditionType::Accepted, Truth::False, conclusion.reason, &message);
         }
+        // Until admission is heard, and then for good.
+        Stand::Waiting if setter.picture.unjudged && !setter.is_true(ConditionType::Accepted) => {}
         _ => setter.set(
             ConditionType::Accepted,
             Truth::True,

@@ -52,6 +52,8 @@ pub struct Picture<'a> {
     pub troubles: &'a BTreeMap<Seat, Trouble>,
     /// What it waits for.
     pub wait: Option<&'a Wait>,
+    /// Whether admission has not been heard about its pods yet.
+    pub unjudged: bool,
     /// How far it is.
     pub stand: Stand<'a>,
 }

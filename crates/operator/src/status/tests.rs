@@ -92,6 +92,7 @@ impl Scene {
 
     fn project(&self, before: &BenchmarkRunStatus, stand: Stand<'_>) -> BenchmarkRunStatus {
         let picture = Picture {
+            unjudged: false,
             now: self.now,
             generation: 3,
             epoch: 7,

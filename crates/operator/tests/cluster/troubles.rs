@@ -7,9 +7,9 @@ use kube::Api;
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use lockstep_api::BenchmarkRun;
-use lockstep_api::conditions::ConditionType;
+use lockstep_api::conditions::{ConditionType, Truth};
 use lockstep_api::status::BenchmarkRunStatus;
-use lockstep_testcluster::{Fault, until_event};
+use lockstep_testcluster::{AuditEntry, Fault, LIMIT, until_event};
 use serde_json::{Value, json};
 use std::time::Instant;
 
@@ -243,8 +243,27 @@ async fn what_admission_says_is_quoted_and_waited_for_only_where_that_helps() {
         told(space, "rights", &spec, "PodRejected", async { Instant::now() }).await;
         ends(space, "rights", "Failed", "PodRejected", &["violates PodSecurity", "allowPrivilegeEscalation"])
             .await;
+        // It was asked about, and nothing was made for it.
+        let rights = space.runs.get("rights").await.expect("it is there");
+        assert_eq!(
+            condition(&rights, ConditionType::Accepted),
+            (Some(Truth::False), "PodRejected".to_owned())
+        );
+        let made = |run: &'static str| {
+            move |entry: &AuditEntry| {
+                entry.verb == "create" && entry.namespace == space.namespace && entry.name.starts_with(run)
+            }
+        };
+        let is_dry = |entry: &AuditEntry| entry.uri.contains("dryRun=All");
+        let asked = space.served.cluster.audited(LIMIT, made("rights-")).await;
+        assert!(is_dry(&asked) && (asked.code, asked.right().as_str()) == (403, "create /pods"), "{asked:?}");
         space.create(run("plain", 300, &json!({}))).await;
         ends(space, "plain", "Succeeded", "Completed", &[]).await;
+        let all = space.served.cluster.audit();
+        assert_eq!(all.iter().filter(|entry| made("rights-")(entry)).count(), 1, "{asked:?}");
+        // One that is taken is asked about once, and first.
+        let plain: Vec<bool> = all.iter().filter(|entry| made("plain-")(entry)).map(is_dry).collect();
+        assert!(plain[0] && plain.len() > 2 && !plain[1..].contains(&true), "{plain:?}");
     });
     let account = Box::pin(async {
         let spec = json!({"agents": {"template": {"spec": {"serviceAccountName": "late"}}}});

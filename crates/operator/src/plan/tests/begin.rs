@@ -18,7 +18,7 @@ fn a_config_map_or_a_pod_that_will_never_do_ends_the_run_before_it_begins() {
 fn a_run_begins_one_thing_after_the_other() {
     let mut world = World::new(3);
     let mut seen = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..7 {
         let planned = world.plan();
         seen.push(names_of(&planned));
         world.memory = planned.memory.clone();
@@ -28,7 +28,15 @@ fn a_run_begins_one_thing_after_the_other() {
     let creates = vec!["CreatePod"; 3];
     assert_eq!(
         seen,
-        [vec!["Claim"], vec!["AddFinalizer"], vec!["WriteCa"], vec!["Name"], creates, vec!["Begin"]]
+        [
+            vec!["Claim"],
+            vec!["TryPod"],
+            vec!["AddFinalizer"],
+            vec!["WriteCa"],
+            vec!["Name"],
+            creates,
+            vec!["Begin"]
+        ]
     );
     assert_eq!(world.settle().wait, None);
     assert_eq!(world.run.names.encode(), "0-2:0");
@@ -213,9 +221,29 @@ fn quota_is_waited_for_and_a_denial_is_not() {
     assert!(matches!(world.decider, Decider::Live { .. }));
 
     let mut world = World::new(2);
+    world.refuses = Some(Rejection::Never(Reason::PodRejected, problem.clone()));
+    world.settle();
+    assert_eq!(world.concluded, Some((Outcome::Failed, Reason::PodRejected)));
+    assert!(!world.run.finalizer && world.ca == CaMap::Unwritten, "nothing was made for it");
+
+    // What was taken as a dry run may be denied all the same.
+    let mut world = World::new(2);
+    world.trial = Trial::Passed;
     world.refuses = Some(Rejection::Never(Reason::PodRejected, problem));
     world.settle();
     assert_eq!(world.concluded, Some((Outcome::Failed, Reason::PodRejected)));
+}
+
+#[test]
+fn nothing_is_made_and_nothing_accepted_before_the_api_server_says_whether_it_takes_the_pods() {
+    let mut world = World::new(2);
+    world.refuses = Some(Rejection::Again);
+    let planned = world.settle();
+    assert!(planned.unjudged && planned.wait.is_some());
+    assert!(!world.run.finalizer && world.run.names.is_empty());
+    (world.now, world.refuses) = (planned.again_at.expect("it asks again"), None);
+    let planned = world.settle();
+    assert!(!planned.unjudged && matches!(world.decider, Decider::Live { .. }));
 }
 
 #[test]

@@ -31,6 +31,7 @@ struct World {
     run: RunFacts,
     pods: Vec<PodFacts>,
     rejected: BTreeMap<Seat, Rejected>,
+    trial: Trial,
     gone: BTreeMap<Seat, PodFacts>,
     ca: CaMap,
     decider: Decider,
@@ -62,6 +63,7 @@ impl World {
             run,
             pods: Vec::new(),
             rejected: BTreeMap::new(),
+            trial: Trial::Untried,
             gone: BTreeMap::new(),
             ca: CaMap::Unwritten,
             decider: Decider::Absent,
@@ -103,6 +105,7 @@ impl World {
             pods: &pods,
             troubles: &troubles,
             rejected: &self.rejected,
+            trial: &self.trial,
             gone: &self.gone,
             ca: &self.ca,
             decider: &self.decider,
@@ -145,7 +148,13 @@ impl World {
                 self.run.run_attempt = attempt;
                 self.run.names = Names::default();
                 self.run.suspended = false;
+                self.trial = Trial::Untried;
                 self.decider = Decider::Absent;
+            }
+            Action::TryPod => {
+                assert!(self.pods.is_empty() && self.run.names.is_empty(), "it is known by now");
+                let refused = |why: &Rejection| Rejected { at: self.now, why: why.clone(), holder: None };
+                self.trial = Trial::of(self.refuses.as_ref().map_or(Ok(()), |why| Err(refused(why))));
             }
             Action::AddFinalizer => {
                 assert!(!self.run.finalizer && !self.run.deleting);
