@@ -10,7 +10,7 @@ use kube::{Api, Config};
 use lockstep_coordinator::Coordinator;
 use lockstep_operator::admin::{self, Admin, Watched};
 use lockstep_operator::client::context::Context;
-use lockstep_operator::client::watch;
+use lockstep_operator::client::{going, watch};
 use lockstep_operator::leader::{Leadership, Mandate, fence, identity};
 use lockstep_operator::pods::config::{Installation, Tokens};
 use lockstep_operator::trust::jwks::Jwks;
@@ -122,12 +122,14 @@ async fn serve(
     let recorder = Recorder::new(writes.clone(), reporter);
     let (kept, seen, leads) = (Arc::clone(&trust), pods.clone(), mandate.clone());
     tokio::spawn(async move { kept.keep(&seen, || leads.holds()).await });
-    let leases: Api<Lease> = Api::namespaced(client, &installation.namespace);
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &installation.namespace);
     let holder = identity(&variable("POD_NAME"), &variable("POD_UID"), began);
     let held = mandate.clone();
     let contend = move || Leadership::start(leases, lease, &holder, held);
     let context =
         Context::new(writes, installation, runs, pods, coordinator, trust, mandate, recorder, vitals);
+    let context = Arc::new(context);
+    let goes = Arc::clone(&context);
     tracing::info!(%listen, "serving");
     let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let ended = async move {
@@ -136,8 +138,9 @@ async fn serve(
             _ = tokio::signal::ctrl_c() => {}
         }
         tracing::info!("asked to end");
+        going::until_let_go(&goes, client).await;
     };
-    watch::serve(Arc::new(context), run_changes, pod_changes, contend, ended).await;
+    watch::serve(context, run_changes, pod_changes, contend, ended).await;
     Ok(())
 }
 

@@ -16,6 +16,7 @@ pub mod desk;
 pub mod desks;
 pub mod fenced;
 pub mod follow;
+pub mod going;
 pub mod live;
 pub mod memo;
 pub mod orphans;

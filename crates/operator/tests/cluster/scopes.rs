@@ -1,11 +1,15 @@
 //! Whom an installation serves, and whom it cannot even see.
 
 use crate::chart::{Release, measuring, run};
-use crate::{Served, finished, served};
+use crate::space::becomes;
+use crate::{Served, finished, served, truth};
 use k8s_openapi::api::authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec};
-use kube::api::{Api, PostParams};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use lockstep_api::BenchmarkRun;
-use lockstep_testcluster::{Caller, LIMIT, PodSecurity};
+use lockstep_api::conditions::{ConditionType, Truth};
+use lockstep_testcluster::{Caller, LIMIT, PodSecurity, until_gone};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -179,4 +183,64 @@ async fn a_run_goes_on_while_its_release_is_upgraded_and_rolled_back() {
     assert_eq!(status.phase, "Succeeded", "{}", served.said(&done));
     assert_eq!(status.agents.as_ref().map(|agents| agents.replaced), Some(0), "{}", served.said(&done));
     release.uninstall(served).await;
+}
+
+/// An operator of its own for a namespace, installed by its admin, with one run that is over and one that measures.
+async fn own_operator(served: &Served, user: &str, managed_by: &str) -> (Release, Caller, Api<BenchmarkRun>) {
+    let home = served.cluster.namespace_with("own", PodSecurity::Restricted).await;
+    let admin = admin_of(served, user, &home).await;
+    let values = ["scope=namespace", "crds.install=auto", "crds.roles=auto"];
+    let release = Release::install(served, &admin, &home, managed_by, &values).await;
+    let policy = "failurePolicy: {reconnectGrace: 2s, orphanGrace: 3s}";
+    let both = run("done", managed_by, 1, "") + &run("going", managed_by, 600, policy);
+    served.cluster.apply(&home, &both).await;
+    let runs: Api<BenchmarkRun> = Api::namespaced(served.cluster.client().await, &home);
+    served.until(&runs, "done", "finished", finished).await;
+    served.until(&runs, "going", "measuring", measuring).await;
+    (release, admin, runs)
+}
+
+/// Runs outlive their release in one namespace as they do in many; its agents end by themselves.
+#[tokio::test]
+async fn an_admin_of_a_namespace_uninstalls_his_operator_and_removes_what_is_left() {
+    let served = served().await;
+    let (release, admin, runs) = own_operator(served, "carol", "lab.example/parts").await;
+    let gone = ["uninstall", "lockstep", "-n", &release.home, "--wait"];
+    served.cluster.helm_as(&admin, &gone).await.expect_code(0);
+    let pattern = format!("{}/going-*", release.home);
+    becomes("without agents", async || served.node.processes(&pattern, "agent").is_empty()).await;
+    let done = runs.get("done").await.expect("it stays");
+    assert_eq!(truth(&done, ConditionType::Complete), Some(Truth::True));
+    // By the rights of an admin of the namespace: what docs/kubernetes.md says.
+    let client = served.cluster.client_as(&admin).await;
+    let his: Api<BenchmarkRun> = Api::namespaced(client, &release.home);
+    for name in ["done", "going"] {
+        his.delete(name, &DeleteParams::default()).await.expect("he may");
+    }
+    let free = kube::api::Patch::Merge(serde_json::json!({"metadata": {"finalizers": null}}));
+    his.patch("going", &kube::api::PatchParams::default(), &free).await.expect("he may");
+    for name in ["done", "going"] {
+        until_gone(&runs, name).await;
+    }
+    let pods: Api<Pod> = Api::namespaced(served.cluster.client().await, &release.home);
+    for pod in pods.list(&ListParams::default()).await.expect("pods") {
+        until_gone(&pods, &pod.name_any()).await;
+    }
+}
+
+/// The operator goes with its namespace, and lets its runs go before.
+#[tokio::test]
+async fn a_namespace_goes_with_its_own_operator_and_a_run_under_way() {
+    let served = served().await;
+    let (release, _, runs) = own_operator(served, "dave", "lab.example/going").await;
+    let began = Instant::now();
+    let delete = ["delete", "namespace", &release.home, "--wait=false"];
+    served.cluster.kubectl(&delete).await.expect_code(0);
+    until_gone(&runs, "going").await;
+    let namespaces: Api<Namespace> = Api::all(served.cluster.client().await);
+    until_gone(&namespaces, &release.home).await;
+    eprintln!("the namespace is gone after {:?}", began.elapsed());
+    let pattern = format!("{}/*", release.home);
+    assert!(served.node.processes(&pattern, "agent").is_empty());
+    assert!(served.node.processes(&pattern, "operator").is_empty());
 }
