@@ -3,6 +3,7 @@
 
 mod admin;
 mod chart;
+mod disasters;
 mod examples;
 mod gangs;
 mod gate;
