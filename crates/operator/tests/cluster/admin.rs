@@ -142,6 +142,13 @@ impl Port {
     }
 }
 
+/// Everything that the metrics of a pod of the operator say, as text.
+pub(crate) async fn metrics_text(operator: &Pod) -> String {
+    let (status, text) = Port::of_pod(operator).ask("GET", "/metrics", "", None).await;
+    assert_eq!(status, 200, "{text}");
+    text
+}
+
 #[tokio::test]
 async fn probes_answer_and_what_is_too_large_or_unknown_is_refused() {
     // Whoever stands by is as ready as whoever leads.

@@ -2,6 +2,7 @@
 //! redirects, raw and encoded; agents and operator log everything that they can; one agent is aborted. Then whatever
 //! anybody may read is searched.
 
+use crate::admin::metrics_text;
 use crate::rotation::{BRIEF, MANAGED_BY, brief};
 use crate::{finished, served};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret};
@@ -133,12 +134,20 @@ stringData:
     }
 
     let operators: Api<Pod> = Api::namespaced(client.clone(), &brief.home);
-    let operator = operators.list(&ListParams::default()).await.expect("pods").items.remove(0).name_any();
-    let operator_log = served.node.logs(&brief.home, &operator, "operator");
-    let mut all = vec![("log of the operator".to_owned(), operator_log)];
+    let mut all = Vec::new();
+    for operator in operators.list(&ListParams::default()).await.expect("pods") {
+        let name = operator.name_any();
+        all.push((format!("log of the operator {name}"), served.node.logs(&brief.home, &name, "operator")));
+        let metrics = metrics_text(&operator).await;
+        all.push((format!("metrics of {name}"), metrics));
+    }
     for pod in ["early-0-0", "early-1-0", "late-0-0", "late-1-0"] {
         all.push((format!("log of {pod}"), brief.node.logs(&perf, pod, "agent")));
     }
+    let counted = |(name, text): &(String, String)| {
+        name.starts_with("metrics of") && text.contains("lockstep_operation_errors_total")
+    };
+    assert!(all.iter().any(counted), "the metrics of whoever leads count what failed");
     let traced = |what: &str| all.iter().any(|(name, text)| name.contains(what) && text.contains("TRACE"));
     // The run that is refused at once ends with its first agent that is, and the other one may not have begun by then.
     for what in ["the operator", "early-", "late-0-0", "late-1-0"] {

@@ -73,7 +73,7 @@ pub(crate) async fn brief() -> &'static Brief {
             let empty = json!([{"op": "remove", "path": "/data"}]);
             let empty = Patch::Json::<()>(serde_json::from_value(empty).expect("a patch"));
             secrets.patch(&secret, &PatchParams::default(), &empty).await.expect("it is emptied");
-            kubectl(&scale("--replicas=1")).await;
+            kubectl(&scale("--replicas=2")).await;
             kubectl(&["wait", "--for=condition=Available", "deployment", "--all", "--timeout=120s"]).await;
             Brief { node, home, secret }
         })
@@ -142,21 +142,26 @@ spec:
     })
     .await;
     let operators: Api<Pod> = Api::namespaced(client.clone(), &brief.home);
-    let operator = operators.list(&ListParams::default()).await.expect("pods").items.remove(0);
-    let ip = operator.status.as_ref().and_then(|status| status.pod_ip.clone()).expect("an address");
-    let (url, host) = (format!("https://{ip}:7443"), installation(&client, &brief.home).await.coordinator);
+    let operators = operators.list(&ListParams::default()).await.expect("pods").items;
+    assert_eq!(operators.len(), 2, "one leads, and the other follows");
+    let host = installation(&client, &brief.home).await.coordinator;
     let host = host.rsplit_once(':').expect("a port").0;
-    let began = Instant::now();
-    loop {
-        // It may have changed again meanwhile.
-        let now = signer(Some(&secrets.get(&brief.secret).await.expect("the Secret"))).expect("an authority");
-        if connect(&url, &now, host).await.is_ok() {
-            break;
+    for operator in operators {
+        let ip = operator.status.as_ref().and_then(|status| status.pod_ip.clone()).expect("an address");
+        let url = format!("https://{ip}:7443");
+        let began = Instant::now();
+        loop {
+            // It may have changed again meanwhile.
+            let secret = secrets.get(&brief.secret).await.expect("the Secret");
+            let now = signer(Some(&secret)).expect("an authority");
+            if connect(&url, &now, host).await.is_ok() {
+                break;
+            }
+            assert!(began.elapsed() < LIMIT, "the new authority's certificate is never seen");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        assert!(began.elapsed() < LIMIT, "the new authority's certificate is never seen");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(connect(&url, &old, host).await.is_err(), "the old one's is seen");
     }
-    assert!(connect(&url, &old, host).await.is_err(), "the old one's is seen");
 
     let stop = json!({"spec": {"stop": {"mode": "Graceful", "reason": "seen enough"}}});
     runs.patch("long", &PatchParams::default(), &Patch::Merge(stop)).await.expect("stop is accepted");
