@@ -22,13 +22,14 @@ async fn a_run_goes_on_when_the_lease_is_deleted_under_it() {
     let run = installed.until(&runs, "a", "measuring", |run| at(run, "mixed")).await;
     let (leader, before) = (installed.leader().await, epoch(&run));
     let leases: Api<Lease> = Api::namespaced(installed.cluster.client().await, &installed.home);
-    let deleted = Instant::now();
+    let (deleted, old) = (Instant::now(), installed.lease().await.uid());
     leases.delete("lockstep", &DeleteParams::default()).await.expect("it is deleted");
-    let held = |lease: Option<&Lease>| {
-        let holder = lease.and_then(|lease| lease.spec.as_ref()?.holder_identity.as_deref());
+    // It is gone for a moment, and then there and nobody's.
+    let held = move |lease: Option<&Lease>| {
+        let new = lease.filter(|lease| lease.uid() != old);
+        let holder = new.and_then(|lease| lease.spec.as_ref()?.holder_identity.as_deref());
         holder.is_some_and(|holder| !holder.is_empty())
     };
-    // It is gone for a moment, and then there and free.
     let awaited = kube::runtime::wait::await_condition(leases.clone(), "lockstep", held);
     tokio::time::timeout(LIMIT, awaited).await.expect("it is made anew, and held").expect("a watch");
     eprintln!("the Lease is held again after {:?}", deleted.elapsed());
