@@ -29,14 +29,13 @@ pub fn run(what: &[&str], quick: bool, release: bool) -> Result<Vec<Figure>> {
     build.extend(["--profile", profile]);
     let built = Command::new("cargo").args(build).current_dir(root).status().context("cargo")?;
     ensure!(built.success(), "the build failed");
-    // The profile of benchmarks is that of a release.
+    // The profile of benchmarks is that of a release; one package alone would be built anew, with other features.
     let profile = if release { "bench" } else { "dev" };
     let mut bench = Command::new("cargo");
     bench.args([
         "bench",
         "--quiet",
-        "-p",
-        "lockstep-operator",
+        "--workspace",
         "--bench",
         "scale",
         "--profile",

@@ -56,8 +56,8 @@ mod tests {
     #[test]
     fn a_thread_that_breaks_with_a_problem_in_its_hands_tells_no_secret() {
         let secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
-        let held: Result<(), Problem> = Err(Problem::new(format!("{secret} was refused"), "by the server"));
-        let broken = std::thread::spawn(move || held.expect("it is accepted")).join().unwrap_err();
+        let held = Problem::new(format!("{secret} was refused"), "by the server");
+        let broken = std::thread::spawn(move || panic!("it is accepted: {held:?}")).join().unwrap_err();
         let text = broken.downcast_ref::<String>().unwrap();
         assert!(text.contains(secret), "it was in the panic: {text}");
         let said = said(Some("worker"), None, &*broken, &Scrub::of(&[secret]));

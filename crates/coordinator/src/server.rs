@@ -246,6 +246,7 @@ impl Coordination for Service {
         if (part.agent, part.attempt) != (index, attempt) {
             return Err(Status::permission_denied("a result of another agent"));
         }
+        tracing::debug!(stage = part.stage, agent = index, attempt, "a result has come");
         let (done, persisted) = oneshot::channel();
         entry
             .inputs

@@ -27,7 +27,7 @@ use std::process::Command;
 use table::{Row, print};
 
 /// The names that `--only` knows, in the order of the table.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "null",
     "read-flat",
     "read-flat-2",
@@ -37,6 +37,7 @@ const NAMES: [&str; 9] = [
     "coordinator",
     "run-overhead",
     "operator",
+    "takeover",
 ];
 
 /// Says to the release build that it is one.

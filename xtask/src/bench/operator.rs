@@ -6,7 +6,8 @@ use crate::scale;
 use anyhow::Result;
 
 /// What `--only` calls them, and what the program does.
-const ROWS: [(&str, &str); 2] = [("run-overhead", "overhead"), ("operator", "thousand")];
+const ROWS: [(&str, &str); 3] =
+    [("run-overhead", "overhead"), ("operator", "thousand"), ("takeover", "takeover")];
 
 /// Measures the rows that are wanted.
 pub fn measure(options: &Options, rows: &mut Vec<Row>) -> Result<()> {

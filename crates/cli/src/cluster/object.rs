@@ -162,11 +162,12 @@ pub(crate) mod tests {
     use serde_json::json;
 
     pub(crate) fn run(spec: Value, status: Value) -> Run {
-        let object = json!({
+        let mut object = json!({
             "apiVersion": "lockstep.dev/v1alpha1", "kind": "BenchmarkRun",
             "metadata": {"name": "nightly", "namespace": "perf", "uid": "u", "managedFields": [{"manager": "x"}]},
-            "spec": spec, "status": status,
         });
+        object["spec"] = spec;
+        object["status"] = status;
         Run::of(serde_json::from_value(object).expect("an object"))
     }
 

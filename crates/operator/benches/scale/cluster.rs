@@ -27,14 +27,15 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Installs the operator; `plane` may hold something already.
-    pub async fn on(plane: &'static ControlPlane, pods: u32) -> Self {
+    /// Installs the operator; `plane` may hold something already. Figures of a process are of one replica.
+    pub async fn on(plane: &'static ControlPlane, pods: u32, replicas: u32) -> Self {
         let image = Image::host().workspace_binary("lockstep-operator").workspace_binary("lockstep-agent");
         let image = image.crowd("/lockstep-agent", CROWD);
         // ConfigMaps of thousands of pods are not looked after every few seconds by any kubelet.
         let options = NodeOptions::named("node-0").image("lockstep:test", image).pods(pods + 10);
         let node = plane.node(options.refresh_every(Duration::from_secs(600))).await;
         let home = plane.namespace("system").await;
+        let replicas = format!("replicas={replicas}");
         let install = [
             "install",
             "lockstep",
@@ -46,8 +47,7 @@ impl Cluster {
             "--set",
             "limits.agentsPerRun=5000",
             "--set",
-            // Figures are of one process.
-            "replicas=1",
+            &replicas,
             "--wait",
             "--timeout",
             "5m",
@@ -62,7 +62,7 @@ impl Cluster {
 
     /// One that holds nothing else.
     pub async fn new(pods: u32) -> Self {
-        Self::on(plane().await, pods).await
+        Self::on(plane().await, pods, 1).await
     }
 
     /// Process id of the operator.

@@ -22,7 +22,7 @@ pub async fn measure(quick: bool) -> Vec<Figure> {
     let others = plane.namespace("others").await;
     pods(&plane.client().await, &others, foreign).await;
     eprintln!("  {foreign} foreign pods after {:.0} s", began.elapsed().as_secs_f64());
-    let cluster = Cluster::on(plane, 100).await;
+    let cluster = Cluster::on(plane, 100, 1).await;
     let empty = measure::sample(cluster.operator());
     let namespace = plane.namespace("bench").await;
     cluster.plane.apply(&namespace, &manifest("first", 8, 2, 20)).await;

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `overhead` | a run of 8 agents from apply to Finished, without the start of its pods and its window |
 //! | `thousand` | one run of 1,000 agents, each reporting once a second |
+//! | `takeover` | one run of 1,000 agents, whose operator is killed while another replica stands by |
 //! | `hundred` | 100 runs at once with 2 agents each |
 //! | `crowded` | 10,000 finished runs and 20,000 foreign pods, and a run among them |
 //!
@@ -16,6 +17,7 @@ mod hundred;
 mod measure;
 mod overhead;
 mod story;
+mod takeover;
 mod thousand;
 
 use cluster::Cluster;
@@ -50,6 +52,9 @@ fn main() {
         }
         if wanted("thousand") {
             show(thousand::measure(quick).await);
+        }
+        if wanted("takeover") {
+            show(takeover::measure(quick).await);
         }
         if wanted("hundred") {
             show(hundred::measure(quick).await);

@@ -45,7 +45,7 @@ pub async fn bind(address: SocketAddr) -> io::Result<Vec<TcpListener>> {
         match TcpListener::bind((loopback, address.port())).await {
             Ok(listener) => listeners.push(listener),
             Err(error) => {
-                tracing::warn!(%error, port = address.port(), "the log cannot be set: no loopback port")
+                tracing::warn!(%error, port = address.port(), "the log cannot be set: no loopback port");
             }
         }
     }

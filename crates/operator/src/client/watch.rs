@@ -144,7 +144,7 @@ async fn changed(lead: Option<&mut (Leadership, watch::Receiver<Role>)>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn cleared(desks: Option<&mut Desks>) {

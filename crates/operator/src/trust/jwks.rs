@@ -188,7 +188,7 @@ impl Jwks {
                     *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "the cluster's keys cannot be read; the old ones hold")
+                    tracing::warn!(%error, "the cluster's keys cannot be read; the old ones hold");
                 }
                 Err(_) => tracing::warn!("the cluster's keys cannot be read in time; the old ones hold"),
             }

@@ -28,6 +28,7 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 /// Who vouches for a token.
+#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum Voucher {
     /// The API server, asked for each.
     Review(Reviews),

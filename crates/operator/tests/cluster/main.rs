@@ -5,6 +5,8 @@ mod admin;
 mod chart;
 mod examples;
 mod gangs;
+mod gate;
+mod kills;
 mod kubectl;
 mod leader;
 mod leaks;

@@ -22,28 +22,41 @@ use std::time::{Duration, Instant};
 const IN_HAND: Duration = Duration::from_secs(15);
 
 /// An installation of its own, beside the one that other tests use.
-struct Installed<'a> {
-    cluster: &'a ControlPlane,
-    node: &'a Node<'a>,
-    home: String,
-    namespace: String,
+pub(crate) struct Installed<'a> {
+    pub(crate) cluster: &'a ControlPlane,
+    pub(crate) node: &'a Node<'a>,
+    pub(crate) home: String,
+    pub(crate) namespace: String,
     managed_by: String,
-    server: TestS3,
+    pub(crate) server: TestS3,
 }
 
 impl<'a> Installed<'a> {
-    async fn with(replicas: u32) -> Installed<'static> {
-        let served = served().await;
-        Installed::on(served.cluster, &served.node, replicas, "crds.install=false").await
+    pub(crate) async fn with(replicas: u32) -> Installed<'static> {
+        Installed::with_log(replicas, "info").await
     }
 
-    async fn on(cluster: &'a ControlPlane, node: &'a Node<'a>, replicas: u32, crds: &str) -> Self {
+    /// The same, with a filter of the operator's log.
+    pub(crate) async fn with_log(replicas: u32, log: &str) -> Installed<'static> {
+        let served = served().await;
+        // A comma would be another value.
+        let log = format!("operator.log={}", log.replace(',', "\\,"));
+        Installed::on(served.cluster, &served.node, replicas, &["crds.install=false", &log]).await
+    }
+
+    pub(crate) async fn on(
+        cluster: &'a ControlPlane,
+        node: &'a Node<'a>,
+        replicas: u32,
+        values: &[&str],
+    ) -> Self {
         let home = cluster.namespace("system").await;
         let managed_by = format!("lockstep.dev/{home}");
         let (replicas, by) = (format!("replicas={replicas}"), format!("operator.managedBy={managed_by}"));
         let install = ["install", "lockstep", CHART, "-n", &home, "--set", "image.tag=test", "--wait"];
-        let more = ["--set", crds, "--set", &replicas, "--set", &by];
-        cluster.helm(&[&install[..], &more[..]].concat()).await.expect_code(0);
+        let values = values.iter().copied().chain([replicas.as_str(), &by]);
+        let more: Vec<&str> = values.flat_map(|value| ["--set", value]).collect();
+        cluster.helm(&[&install[..], &more].concat()).await.expect_code(0);
         let namespace = cluster.namespace("perf").await;
         let secrets: Api<Secret> = Api::namespaced(cluster.client().await, &namespace);
         let keys = json!({"metadata": {"name": "keys"}, "stringData": {
@@ -81,13 +94,13 @@ spec:
         )
     }
 
-    async fn apply(&self, name: &str, objects: u32, seconds: u32) -> Api<BenchmarkRun> {
+    pub(crate) async fn apply(&self, name: &str, objects: u32, seconds: u32) -> Api<BenchmarkRun> {
         self.cluster.apply(&self.namespace, &self.manifest(name, objects, seconds)).await;
         Api::namespaced(self.cluster.client().await, &self.namespace)
     }
 
     /// The pods of the operator.
-    async fn replicas(&self) -> Vec<String> {
+    pub(crate) async fn replicas(&self) -> Vec<String> {
         let pods: Api<Pod> = Api::namespaced(self.cluster.client().await, &self.home);
         let pods = pods.list(&ListParams::default()).await.expect("the operator's pods");
         pods.iter()
@@ -96,13 +109,13 @@ spec:
             .collect()
     }
 
-    async fn lease(&self) -> Lease {
+    pub(crate) async fn lease(&self) -> Lease {
         let leases: Api<Lease> = Api::namespaced(self.cluster.client().await, &self.home);
         leases.get("lockstep").await.expect("the Lease")
     }
 
     /// The pod that leads.
-    async fn leader(&self) -> String {
+    pub(crate) async fn leader(&self) -> String {
         let deadline = Instant::now() + LIMIT;
         loop {
             let holder = self.lease().await.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
@@ -114,7 +127,7 @@ spec:
         }
     }
 
-    fn signal(&self, pod: &str, signal: Signal) {
+    pub(crate) fn signal(&self, pod: &str, signal: Signal) {
         for process in self.node.processes(&format!("{}/{pod}", self.home), "operator") {
             let pid = Pid::from_raw(process.cast_signed()).expect("a process id");
             kill_process(pid, signal).expect("the operator's process is there");
@@ -123,7 +136,7 @@ spec:
 
     /// Kills every replica at once, and its pod with it: a container that is killed again and again is started later and
     /// later.
-    async fn kill_all(&self) {
+    pub(crate) async fn kill_all(&self) {
         let pods: Api<Pod> = Api::namespaced(self.cluster.client().await, &self.home);
         for pod in self.replicas().await {
             self.signal(&pod, Signal::KILL);
@@ -131,7 +144,7 @@ spec:
         }
     }
 
-    async fn until(
+    pub(crate) async fn until(
         &self,
         runs: &Api<BenchmarkRun>,
         name: &str,
@@ -148,7 +161,7 @@ spec:
         }
     }
 
-    async fn logs(&self) -> String {
+    pub(crate) async fn logs(&self) -> String {
         let mut all = String::new();
         for pod in self.replicas().await {
             all += &format!("--- {pod}\n{}", self.node.logs(&self.home, &pod, "operator"));
@@ -162,7 +175,7 @@ spec:
     }
 
     /// The report of a finished run, held against the storage server.
-    async fn checked_report(&self, run: &BenchmarkRun) -> Report {
+    pub(crate) async fn checked_report(&self, run: &BenchmarkRun) -> Report {
         let status = run.status.as_ref().expect("a status");
         let said = format!("{status:#?}");
         assert_eq!(status.phase, "Succeeded", "{said}\n{}", self.logs().await);
@@ -187,7 +200,7 @@ spec:
         report
     }
 
-    async fn remove(self) {
+    pub(crate) async fn remove(self) {
         let runs: Api<BenchmarkRun> = Api::namespaced(self.cluster.client().await, &self.namespace);
         for run in runs.list(&ListParams::default()).await.expect("the runs") {
             runs.delete(&run.name_any(), &DeleteParams::default()).await.expect("it goes");
@@ -197,16 +210,16 @@ spec:
     }
 }
 
-fn at(run: &BenchmarkRun, stage: &str) -> bool {
+pub(crate) fn at(run: &BenchmarkRun, stage: &str) -> bool {
     let progress = run.status.as_ref().and_then(|status| status.progress.as_ref());
     progress.is_some_and(|progress| progress.stage == stage && progress.done > 0)
 }
 
-fn epoch(run: &BenchmarkRun) -> i64 {
+pub(crate) fn epoch(run: &BenchmarkRun) -> i64 {
     run.status.as_ref().map_or(0, |status| status.epoch)
 }
 
-fn joined(run: &BenchmarkRun) -> i64 {
+pub(crate) fn joined(run: &BenchmarkRun) -> i64 {
     run.status.as_ref().and_then(|status| status.agents.as_ref()).map_or(0, |agents| agents.running)
 }
 
@@ -329,7 +342,7 @@ async fn a_run_goes_on_while_the_api_server_is_gone() {
     let outage_s: u32 = asked.unwrap_or(12);
     let cluster = ControlPlane::start().await;
     let node = cluster.node(NodeOptions::named("node-0").image("lockstep:test", image())).await;
-    let installed = Installed::on(&cluster, &node, 1, "crds.install=true").await;
+    let installed = Installed::on(&cluster, &node, 1, &["crds.install=true"]).await;
     let runs = installed.apply("a", 300, outage_s + 25).await;
     let run = installed.until(&runs, "a", "measuring", |run| at(run, "mixed")).await;
     let before = epoch(&run);

@@ -30,7 +30,7 @@ const LEVEL: Compression = Compression::fast();
 #[serde(rename_all = "camelCase")]
 enum Line {
     Part(Box<StagePart>),
-    Counts { stage: u32, totals: Totals, endpoints: Vec<EndpointRow> },
+    Counts { stage: u32, totals: Box<Totals>, endpoints: Vec<EndpointRow> },
     Rows { stage: u32, series: Series },
 }
 
@@ -95,8 +95,8 @@ impl Measured {
     /// When it cannot be encoded.
     pub(super) fn lines(&self, stage: u32) -> serde_json::Result<Vec<Vec<u8>>> {
         let Self { totals, series, endpoints } = self;
-        let endpoints = endpoints.values().cloned().collect();
-        let mut lines = vec![serde_json::to_vec(&Line::Counts { stage, totals: totals.clone(), endpoints })?];
+        let (totals, endpoints) = (Box::new(totals.clone()), endpoints.values().cloned().collect());
+        let mut lines = vec![serde_json::to_vec(&Line::Counts { stage, totals, endpoints })?];
         for series in series.pieces(ROWS_PER_LINE) {
             lines.push(serde_json::to_vec(&Line::Rows { stage, series })?);
         }

@@ -276,11 +276,11 @@ impl Store {
 /// Results that cannot be written, each with the reason.
 type Refused = Vec<(Seat, String)>;
 
-/// A batch of `entries` after what is in the head, or the entries that no ConfigMap holds. Hands the tail back.
-fn plan(
-    tail: Tail,
-    entries: BTreeMap<Seat, Queued>,
-) -> (Tail, Result<Batch, (BTreeMap<Seat, Queued>, Refused)>) {
+/// A batch, or the entries that no ConfigMap holds.
+type Planned = Result<Batch, (BTreeMap<Seat, Queued>, Refused)>;
+
+/// A batch of `entries` after what is in the head. Hands the tail back.
+fn plan(tail: Tail, entries: BTreeMap<Seat, Queued>) -> (Tail, Planned) {
     let mut measured = tail.measured.clone();
     for part in entries.values().filter_map(|queued| queued.entry.measured.as_deref()) {
         measured.entry(part.stage).or_default().add(part);

@@ -155,7 +155,7 @@ fn in_json(json: &Ended) {
     let mixed = progress.iter().filter(|object| object["stage"] == "mixed").count();
     assert!(mixed >= 3, "{mixed} of {} objects are of the stage", progress.len());
     let rate = |object: &&Value| object["stages"][2]["operationsPerSecond"].as_u64().unwrap_or_default();
-    assert!(progress.iter().map(|object| rate(&object)).max() > Some(0), "{progress:?}");
+    assert!(progress.iter().map(rate).max() > Some(0), "{progress:?}");
     let time = |object: &Value| object["time"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
     let times: Vec<Timestamp> = objects.iter().filter_map(time).collect();
     assert_eq!(times.len(), objects.len());
