@@ -8,6 +8,7 @@
 //! knows nothing of what the objects are for.
 
 use futures::{Stream, StreamExt, stream};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::Api;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -15,6 +16,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, reflector};
 use kube::{Client, Resource, ResourceExt};
+use lockstep_api::BenchmarkRun;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -60,16 +62,8 @@ pub trait Followed:
 {
 }
 
-impl<K> Followed for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static
-{
-}
+impl Followed for BenchmarkRun {}
+impl Followed for Pod {}
 
 /// Objects of these namespaces, of all if there are none. The store is current as long as the stream is read. `slim` drops
 /// what nobody reads of an object, before it is kept.
@@ -247,6 +241,8 @@ mod tests {
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::core::Status;
     use kube::runtime::reflector::store::Writer;
+
+    impl Followed for ConfigMap {}
 
     fn map(namespace: &str, name: &str) -> ConfigMap {
         let mut map = ConfigMap::default();
