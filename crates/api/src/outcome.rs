@@ -84,7 +84,7 @@ pub fn exit_code_of(status: &BenchmarkRunStatus) -> Option<u8> {
             _ => exit::VERDICT,
         });
     };
-    let verdict = VERDICTS.into_iter().find(|verdict| format!("{verdict:?}") == status.verdict);
+    let verdict = VERDICTS.into_iter().find(|verdict| verdict.name() == status.verdict);
     let failed = status.conditions.iter().find(|one| one.type_ == ConditionType::Failed.name());
     let reason = failed.and_then(|one| Reason::from_name(&one.reason)).unwrap_or(Reason::StageFailed);
     let began = truth(ConditionType::Started) == Some(Truth::True);
@@ -94,12 +94,6 @@ pub fn exit_code_of(status: &BenchmarkRunStatus) -> Option<u8> {
 /// The conditions of an outcome with its verdict. `failure`: why it failed, where it did.
 #[must_use]
 pub const fn conditions(outcome: Outcome, verdict: Verdict, failure: Reason) -> Final {
-    let phase = match outcome {
-        Outcome::Succeeded => "Succeeded",
-        Outcome::Partial => "Partial",
-        Outcome::Failed => "Failed",
-        Outcome::Aborted => "Aborted",
-    };
     let (complete, reason, passed, passed_reason) = match (outcome, verdict) {
         (Outcome::Succeeded, Verdict::Passed) => (true, Reason::Completed, Truth::True, Reason::Passed),
         (Outcome::Succeeded, Verdict::None) => (true, Reason::Completed, Truth::True, Reason::NoThresholds),
@@ -114,7 +108,7 @@ pub const fn conditions(outcome: Outcome, verdict: Verdict, failure: Reason) -> 
         (Outcome::Failed, _) => (false, failure, Truth::Unknown, failure),
         (Outcome::Aborted, _) => (false, Reason::Aborted, Truth::Unknown, Reason::Aborted),
     };
-    Final { complete, reason, passed, passed_reason, phase }
+    Final { complete, reason, passed, passed_reason, phase: outcome.name() }
 }
 
 #[cfg(test)]

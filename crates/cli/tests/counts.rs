@@ -6,11 +6,13 @@
 mod common;
 
 use lockstep_core::op::Op;
+use lockstep_testkit::counts::{self, verb};
 use lockstep_testkit::process::Dir;
+use lockstep_testkit::python;
 use lockstep_testkit::s3::{self, TestS3};
 use lockstep_testkit::seaweed::{self, Seaweed};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// The pinned version of boto3.
@@ -47,17 +49,6 @@ spec:
     - {name: cleanup, cleanup: {concurrency: 2}}
 "#;
 
-/// The verb by which the server knows an operation.
-fn verb(op: Op) -> &'static str {
-    match op {
-        Op::Get => "GET",
-        Op::Put => "PUT",
-        Op::Head => "HEAD",
-        Op::List => "LIST",
-        Op::Delete => "DELETE",
-    }
-}
-
 #[test]
 fn operations_equal_the_requests_that_the_server_counted_by_verb_and_agent() {
     let server = TestS3::start();
@@ -91,12 +82,7 @@ fn operations_equal_the_requests_that_the_server_counted_by_verb_and_agent() {
     assert_eq!(served.values().sum::<u64>(), server.count(|seen| seen.is_data) as u64, "nobody else asked");
 
     // The same in the document: of all agents by operation, and of all operations by agent.
-    for op in Op::ALL {
-        let rows = report.stages.iter().flat_map(|stage| &stage.operations).filter(|row| row.op == Some(op));
-        let told: u64 = rows.map(|row| row.count + row.error_count).sum();
-        assert_eq!(told, server.data(verb(op)) as u64, "{}", op.name());
-        assert!(told > 0, "{} was tried", op.name());
-    }
+    counts::assert_served(&report, &server, &Op::ALL);
     for agent in 0..3 {
         let row = report.operations.iter().find(|row| row.agent == agent).expect("each agent has a row");
         let is_its = |seen: &s3::Seen| seen.user_agent.ends_with(&by_agent(agent));
@@ -179,7 +165,7 @@ fn files_of_one_three_and_eight_agents_are_those_of_an_independent_program() {
 fn objects_of_one_three_and_eight_agents_are_what_boto3_and_an_independent_program_see() {
     let server = Seaweed::start();
     server.create_bucket("bench");
-    let packages = boto3();
+    let packages = python::package("boto3", BOTO3);
     let dir = common::dir();
     let mut of_one = None;
     for agents in ["1", "3", "8"] {
@@ -208,27 +194,4 @@ fn objects_of_one_three_and_eight_agents_are_what_boto3_and_an_independent_progr
         assert_eq!(found, expected(&dir, &results), "{agents} agents");
         assert_eq!(&found, of_one.get_or_insert_with(|| found.clone()), "{agents} agents against one");
     }
-}
-
-/// Where boto3 is, installed first if it is not there; outside the checkout, like SeaweedFS.
-fn boto3() -> PathBuf {
-    let home = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-    let cache = home.unwrap_or_else(std::env::temp_dir).join("lockstep-testkit");
-    let directory = cache.join(format!("boto3-{BOTO3}"));
-    if directory.is_dir() {
-        return directory;
-    }
-    std::fs::create_dir_all(&cache).unwrap_or_else(|error| panic!("{}: {error}", cache.display()));
-    // Installed beside, and moved in one step: whoever was quicker has the same.
-    let fresh = tempfile::tempdir_in(&cache).expect("a temporary directory in the cache");
-    let mut command = Command::new("python3");
-    command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"]);
-    let output = command.arg(fresh.path()).arg(format!("boto3=={BOTO3}")).output();
-    let output = output.unwrap_or_else(|error| panic!("this test needs python3 with pip: {error}"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "this test needs boto3 {BOTO3}, and pip could not install it:\n{said}");
-    let _ = std::fs::rename(fresh.path(), &directory);
-    directory
 }

@@ -3,8 +3,9 @@
 //! Architecture invariant: results are persisted before they are acknowledged, and off this task: a slow disk never
 //! delays a heartbeat's answer.
 
+use crate::buckets::SKEW_BOUNDS_NS;
 use crate::clock::RunClock;
-use crate::counters::{Counters, SKEW_BOUNDS_NS, Tally};
+use crate::counters::{Counters, Tally};
 use crate::host::{HostRequest, Persisted, ResultStore, RunEnd, Snapshot};
 use crate::link::Link;
 use crate::live::Live;
@@ -172,7 +173,7 @@ impl Actor {
     /// Drives the run to its end; `None` when another coordinator has taken it over.
     pub(crate) async fn drive(mut self) -> Option<RunEnd> {
         if self.go_on().await.is_err() {
-            tracing::warn!(run = %self.plan.run.name, "another coordinator has the run");
+            tracing::warn!("another coordinator has the run");
             self.ask_host(HostRequest::Replaced);
             return None;
         }
@@ -412,7 +413,7 @@ impl Actor {
     fn count_skew(&self, stage: u32) {
         let facts = self.run.view().stages.get(stage as usize).map(|stage| stage.facts.clone());
         if let Some(skew_ns) = facts.and_then(|facts| facts.skew_ns) {
-            self.counters.change(|counted| counted.start_skew.observe(skew_ns, &SKEW_BOUNDS_NS));
+            self.counters.change(|counted| counted.start_skew.observe(skew_ns, SKEW_BOUNDS_NS));
         }
     }
 

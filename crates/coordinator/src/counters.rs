@@ -3,75 +3,11 @@
 //! Operations come from the seconds that agents report, and from their results where those say more, so that a run's
 //! share is what its report says. Deliberately nothing by run: names of runs are as many as people make them.
 
+use crate::buckets::{Buckets, RESPONSE_BOUNDS_NS};
 use lockstep_core::op::{ErrorClass, Op};
 use lockstep_core::results::totals::Totals;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Upper bounds of response times that are told apart, nanoseconds: 10 µs to 30 s.
-pub const RESPONSE_BOUNDS_NS: [u64; 20] = [
-    10_000,
-    25_000,
-    50_000,
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    25_000_000,
-    50_000_000,
-    100_000_000,
-    250_000_000,
-    500_000_000,
-    1_000_000_000,
-    2_500_000_000,
-    5_000_000_000,
-    10_000_000_000,
-    30_000_000_000,
-];
-/// Upper bounds of skews of starts that are told apart, nanoseconds: 100 µs to 10 s.
-pub const SKEW_BOUNDS_NS: [u64; 12] = [
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    25_000_000,
-    50_000_000,
-    250_000_000,
-    1_000_000_000,
-    10_000_000_000,
-];
-
-/// Counts of durations within bounds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Buckets {
-    /// Within each bound and not within the one before; the last one is beyond all. Empty before the first.
-    pub counts: Vec<u64>,
-    /// Sum of all, nanoseconds.
-    pub sum_ns: u64,
-}
-
-impl Buckets {
-    fn add(&mut self, counts: &[u64], sum_ns: u64) {
-        self.counts.resize(self.counts.len().max(counts.len()), 0);
-        for (mine, theirs) in self.counts.iter_mut().zip(counts) {
-            *mine += theirs;
-        }
-        self.sum_ns = self.sum_ns.saturating_add(sum_ns);
-    }
-
-    /// Counts one duration.
-    pub fn observe(&mut self, ns: u64, bounds_ns: &[u64]) {
-        let mut counts = vec![0; bounds_ns.len() + 1];
-        counts[bounds_ns.partition_point(|bound| *bound < ns)] = 1;
-        self.add(&counts, ns);
-    }
-}
 
 /// Operations of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,7 +27,7 @@ impl Operations {
         self.count += more.count;
         self.bytes = self.bytes.saturating_add(more.bytes);
         self.errors.iter_mut().zip(more.errors).for_each(|(mine, theirs)| *mine += theirs);
-        self.response.add(&more.response.counts, more.response.sum_ns);
+        self.response.add(&more.response);
     }
 
     /// What this has and `known` has not.
@@ -102,10 +38,7 @@ impl Operations {
             .iter_mut()
             .zip(known.errors)
             .for_each(|(mine, theirs)| *mine = mine.saturating_sub(theirs));
-        for (mine, theirs) in self.response.counts.iter_mut().zip(&known.response.counts) {
-            *mine = mine.saturating_sub(*theirs);
-        }
-        self.response.sum_ns = self.response.sum_ns.saturating_sub(known.response.sum_ns);
+        self.response.take_away(&known.response);
         self
     }
 }
@@ -122,7 +55,7 @@ fn by_op(totals: &Totals) -> ByOp {
             bytes: cell.bytes,
             errors: cell.errors,
             response: Buckets {
-                counts: response.histogram.counts_within(&RESPONSE_BOUNDS_NS),
+                counts: response.histogram.counts_within(RESPONSE_BOUNDS_NS),
                 sum_ns: response.sum_ns,
             },
         });
@@ -135,7 +68,7 @@ fn by_op(totals: &Totals) -> ByOp {
 pub struct Counted {
     /// Operations by kind of stage (`prepare`, `execute`, `cleanup`) and by what they are.
     pub operations: BTreeMap<(&'static str, Op), Operations>,
-    /// Skews of starts within [`SKEW_BOUNDS_NS`], one per stage that was started together.
+    /// Skews of starts within [`crate::buckets::SKEW_BOUNDS_NS`], one per stage that was started together.
     pub start_skew: Buckets,
     /// Sessions that are open now.
     pub sessions_open: u64,
@@ -275,15 +208,6 @@ mod tests {
         assert_eq!(gets.response.counts[2], 12, "40 µs are within 50 µs: {:?}", gets.response);
         assert_eq!(gets.response.sum_ns, 12 * 40_000);
         assert_eq!(counted.seconds_reported, 2);
-    }
-
-    #[test]
-    fn a_duration_is_counted_within_the_first_bound_that_holds_it() {
-        let mut buckets = Buckets::default();
-        for ns in [100_000, 100_001, u64::MAX] {
-            buckets.observe(ns, &SKEW_BOUNDS_NS);
-        }
-        assert_eq!((buckets.counts[0], buckets.counts[1], buckets.counts[12]), (1, 1, 1));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod actor;
 pub mod auth;
+pub mod buckets;
 mod caps;
 mod clock;
 pub mod counters;

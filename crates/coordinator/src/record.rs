@@ -142,7 +142,7 @@ impl Actor {
         let record = RecordOut { format: RECORD_FORMAT, wall_ms, run_ns, run: &self.run };
         let document = serde_json::to_vec(&record);
         let told = document.inspect_err(|error| {
-            tracing::error!(run = %self.plan.run.name, %error, "the run cannot be written down");
+            tracing::error!(%error, "the run cannot be written down");
         });
         told.ok()
     }
@@ -177,7 +177,7 @@ impl Actor {
                 Err(RecordError::Replaced) => return Err(Replaced),
                 Err(RecordError::Failed(cause)) => {
                     if !said {
-                        tracing::warn!(run = %self.plan.run.name, %cause, "the run waits until it can be written down");
+                        tracing::warn!(%cause, "the run waits until it can be written down");
                     }
                     said = true;
                 }

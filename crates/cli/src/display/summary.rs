@@ -27,16 +27,13 @@ pub fn render(report: &Report, results: &str, ended: bool) -> String {
     push_limited(&mut text, "degraded", &report.degraded);
     let held: Vec<String> = report.thresholds.iter().map(thresholds::result).collect();
     push_limited(&mut text, "threshold", &held);
-    let (outcome, verdict) = if ended {
-        (format!("{:?}", report.outcome), format!("{:?}", report.verdict))
-    } else {
-        ("Interrupted".to_owned(), "Pending".to_owned())
-    };
+    let (outcome, verdict) =
+        if ended { (report.outcome.name(), report.verdict.name()) } else { ("Interrupted", "Pending") };
     let doubt = if report.degraded.is_empty() || !ended { "" } else { ", Degraded" };
     // A verdict of none is shown as the reason for it.
-    let verdict = match (verdict.as_str(), report.thresholds.is_empty()) {
-        ("None", true) => "no thresholds".to_owned(),
-        ("None", false) => "no verdict".to_owned(),
+    let verdict = match (verdict, report.thresholds.is_empty()) {
+        ("None", true) => "no thresholds",
+        ("None", false) => "no verdict",
         _ => verdict,
     };
     let _ = writeln!(text, " {outcome}{doubt} · {verdict} · results: {results}");

@@ -80,7 +80,11 @@ pub fn end(directory: &ResultsDirectory, end: &RunEnd, report: &Report) -> anyho
 #[must_use]
 pub fn status_line(report: &Report) -> String {
     format!(
-        "{:?} verdict={:?} exit={} finished={} uid={}",
-        report.outcome, report.verdict, report.exit_code, report.run.finished, report.run.uid
+        "{} verdict={} exit={} finished={} uid={}",
+        report.outcome.name(),
+        report.verdict.name(),
+        report.exit_code,
+        report.run.finished,
+        report.run.uid
     )
 }

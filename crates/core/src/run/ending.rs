@@ -212,7 +212,7 @@ impl Run {
         }
         self.phase = Phase::Over;
         self.note_change(Weight::Decisive);
-        let outcome = format!("{:?}", self.outcome());
+        let outcome = self.outcome().name().to_owned();
         self.tell(now_ns, None, "Over", outcome, false);
         self.actions.push(Action::Over);
         false

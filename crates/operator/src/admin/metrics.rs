@@ -2,9 +2,10 @@
 
 use super::families::{FAMILIES, Family};
 use super::process::Process;
-use super::vitals::{Requests, Seen, TIME_BOUNDS_NS};
+use super::vitals::{Requests, Seen};
 use lockstep_coordinator::Snapshot;
-use lockstep_coordinator::counters::{Buckets, Counted, Operations, RESPONSE_BOUNDS_NS, SKEW_BOUNDS_NS};
+use lockstep_coordinator::buckets::{Buckets, RESPONSE_BOUNDS_NS, SKEW_BOUNDS_NS, TIME_BOUNDS_NS};
+use lockstep_coordinator::counters::{Counted, Operations};
 use lockstep_core::op::{ErrorClass, Op};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -83,7 +84,7 @@ fn rows(name: &str, sight: &Sight) -> Rows {
         "lockstep_runs" => by_phase(runs),
         "lockstep_runs_finished" => by_outcome(runs),
         "lockstep_agents" => by_state(snapshots),
-        "lockstep_start_skew_seconds" => one(Value::Buckets(counted.start_skew.clone(), &SKEW_BOUNDS_NS)),
+        "lockstep_start_skew_seconds" => one(Value::Buckets(counted.start_skew.clone(), SKEW_BOUNDS_NS)),
         "lockstep_sessions" => one(Value::Whole(counted.sessions_open)),
         "lockstep_reconnects" => one(Value::Whole(counted.reconnects)),
         "lockstep_calls_refused" => one(Value::Whole(counted.calls_refused)),
@@ -92,7 +93,7 @@ fn rows(name: &str, sight: &Sight) -> Rows {
         "lockstep_operation_bytes" => by_operation(counted, |operations| Value::Whole(operations.bytes)),
         "lockstep_operation_errors" => by_error(counted),
         "lockstep_operation_response_seconds" => by_operation(counted, |operations| {
-            Value::Buckets(operations.response.clone(), &RESPONSE_BOUNDS_NS)
+            Value::Buckets(operations.response.clone(), RESPONSE_BOUNDS_NS)
         }),
         "lockstep_desks" => one(Value::Whole(vitals.desks)),
         "lockstep_round_duration_seconds" => one(time(&vitals.rounds)),
@@ -122,7 +123,7 @@ fn one(value: Value) -> Rows {
 }
 
 fn time(buckets: &Buckets) -> Value {
-    Value::Buckets(buckets.clone(), &TIME_BOUNDS_NS)
+    Value::Buckets(buckets.clone(), TIME_BOUNDS_NS)
 }
 
 /// The one of a closed set that a word is; its last where it is none.
@@ -198,14 +199,14 @@ mod tests {
         let mut counted = Counted::default();
         let mut operations = Operations { count: 7, bytes: 700, ..Operations::default() };
         operations.errors[ErrorClass::Throttled.index()] = 2;
-        operations.response.observe(20_000, &RESPONSE_BOUNDS_NS);
-        operations.response.observe(u64::MAX, &RESPONSE_BOUNDS_NS);
+        operations.response.observe(20_000, RESPONSE_BOUNDS_NS);
+        operations.response.observe(u64::MAX, RESPONSE_BOUNDS_NS);
         counted.operations.insert(("execute", Op::Get), operations);
-        counted.start_skew.observe(300_000, &SKEW_BOUNDS_NS);
+        counted.start_skew.observe(300_000, SKEW_BOUNDS_NS);
         let mut vitals = Seen { leads: true, ..Seen::default() };
         vitals.requests.insert(("PATCH", "benchmarkruns", "2xx"), Requests { count: 3, bytes: 900 });
         vitals.requests.insert(("PATCH", "benchmarkruns", "4xx"), Requests { count: 1, bytes: 100 });
-        vitals.answers.entry("PATCH").or_default().observe(2_000_000, &TIME_BOUNDS_NS);
+        vitals.answers.entry("PATCH").or_default().observe(2_000_000, TIME_BOUNDS_NS);
         let runs = vec![
             words("", ""),
             words("Running", "Pending"),

@@ -1,6 +1,6 @@
 //! Numbers of the operator that nobody else keeps: whether its loops turn, who leads, what its rounds and writes took.
 
-use lockstep_coordinator::counters::Buckets;
+use lockstep_coordinator::buckets::{Buckets, TIME_BOUNDS_NS};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,23 +10,6 @@ use std::time::{Duration, Instant};
 pub const BEAT_EVERY: Duration = Duration::from_secs(5);
 /// Silence of a loop after which it is not believed to turn any more.
 pub const SILENCE_LIMIT: Duration = Duration::from_secs(60);
-/// Upper bounds of what takes time here, nanoseconds: 1 ms to 60 s.
-pub const TIME_BOUNDS_NS: [u64; 14] = [
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    25_000_000,
-    50_000_000,
-    100_000_000,
-    250_000_000,
-    500_000_000,
-    1_000_000_000,
-    2_500_000_000,
-    5_000_000_000,
-    10_000_000_000,
-    60_000_000_000,
-];
 
 /// Requests of one kind to the API server: HTTP method, resource, and the hundreds of the answer's status (`error` for
 /// none).
@@ -116,13 +99,13 @@ impl Vitals {
     /// A round of a desk is over.
     pub fn round(&self, took: Duration, failed: bool) {
         let mut seen = self.lock();
-        seen.rounds.observe(nanos(took), &TIME_BOUNDS_NS);
+        seen.rounds.observe(nanos(took), TIME_BOUNDS_NS);
         seen.rounds_failed += u64::from(failed);
     }
 
     /// A status was written so long after it had changed.
     pub fn status_written(&self, after: Duration) {
-        self.lock().status_delays.observe(nanos(after), &TIME_BOUNDS_NS);
+        self.lock().status_delays.observe(nanos(after), TIME_BOUNDS_NS);
     }
 
     /// The API server answered, or did not.
@@ -131,7 +114,7 @@ impl Vitals {
         let requests = seen.requests.entry(kind).or_default();
         requests.count += 1;
         requests.bytes += bytes;
-        seen.answers.entry(kind.0).or_default().observe(nanos(took), &TIME_BOUNDS_NS);
+        seen.answers.entry(kind.0).or_default().observe(nanos(took), TIME_BOUNDS_NS);
     }
 
     /// All of it, now.

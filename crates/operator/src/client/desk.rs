@@ -148,14 +148,14 @@ impl Desk {
                 Ok(again) => again,
                 Err(error) => {
                     let source = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(run = %self.key, %error, source, "the round is tried again");
+                    tracing::warn!(%error, source, "the round is tried again");
                     FAILED
                 }
             };
             self.wait(again).await;
         }
         self.context.forget_gone(&self.uid);
-        tracing::info!(run = %self.key, "the run is gone");
+        tracing::info!("the run is gone");
     }
 
     /// Whether nothing is left to do, and nothing is on its way.
@@ -356,7 +356,7 @@ impl Desk {
             }
             Err(error) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(run = %self.key, %error, source, "taking the run over is tried again");
+                tracing::warn!(%error, source, "taking the run over is tried again");
                 return;
             }
         };
@@ -383,7 +383,7 @@ impl Desk {
         let live = Live::new(facts.names.iter(), taken);
         self.memory.made.extend(live.seats_seen().into_iter().map(|seat| (seat, true)));
         self.live = Some(live);
-        tracing::info!(run = %self.key, epoch = context.epoch(), "taken over");
+        tracing::info!(epoch = context.epoch(), "taken over");
         Ok(())
     }
 
@@ -415,7 +415,7 @@ impl Desk {
         validated: Option<&Validated>,
         Step { action, why }: Step,
     ) -> Result<(), RoundError> {
-        tracing::info!(run = %self.key, ?action, %why, "step");
+        tracing::info!(?action, %why, "step");
         let context = Arc::clone(&self.context);
         let identity = &facts.identity;
         match action {
@@ -502,7 +502,7 @@ impl Desk {
                 report.problems.iter_mut().for_each(|problem| self.remembered.explain(&run, problem));
                 self.over = Some(Over { plan, view: end.view, report, results: Published::Writing });
             }
-            Err(error) => tracing::error!(run = %self.key, %error, "the run's task broke"),
+            Err(error) => tracing::error!(%error, "the run's task broke"),
         }
     }
 

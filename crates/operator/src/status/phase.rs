@@ -17,24 +17,14 @@ pub(super) fn fill(status: &mut BenchmarkRunStatus, picture: &Picture<'_>) {
         Stand::Over { report, results: Published::Done(_) | Published::Failed(_), .. }
             if !picture.run.is_suspended_attempt() =>
         {
-            verdict_name(report.verdict)
+            report.verdict.name()
         }
-        Stand::Concluded(_) => verdict_name(Verdict::None),
+        Stand::Concluded(_) => Verdict::None.name(),
         _ => "Pending",
     }
     .to_owned();
     status.phase = phase(picture).to_owned();
     status.message = fitted(&message(picture, &status.phase), 1_024);
-}
-
-fn verdict_name(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Pending => "Pending",
-        Verdict::Passed => "Passed",
-        Verdict::Failed => "Failed",
-        Verdict::Inconclusive => "Inconclusive",
-        Verdict::None => "None",
-    }
 }
 
 /// The phase; see design: derived, for people.

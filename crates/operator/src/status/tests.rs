@@ -197,7 +197,7 @@ fn a_running_run_shows_where_it_stands() {
     assert_eq!((progress.done, progress.total, progress.unit.as_str()), (20_000, 30_000, "milliseconds"));
     assert_eq!((progress.summary.as_str(), progress.estimated_remaining_seconds), ("66%", Some(10)));
     assert_eq!(status.throughput.as_deref(), Some("41210 op/s 2.5 GiB/s"));
-    assert_eq!(status.skew.as_deref(), Some("412.3 us +- 38.0 us"));
+    assert_eq!(status.skew.as_deref(), Some("412 us +- 38 us"));
     let mixed = status.stages.iter().find(|stage| stage.name == "mixed").expect("a stage");
     assert_eq!((mixed.operations, mixed.errors, mixed.operations_per_second), (800_000, 3, 40_000));
     assert_eq!(

@@ -1,34 +1,13 @@
-//! Amounts in status columns and messages: short, and never more exact than they are.
+//! Amounts in status columns and messages: those of reports ([`lockstep_core::format`]), fit for columns; thresholds exact.
 
+use lockstep_core::format;
 use lockstep_core::plan::Limit;
 use lockstep_core::thresholds::{ThresholdResult, Unit};
 
-/// A time in the largest unit that fits: `850 ns`, `61.0 us`, `1.2 ms`, `75.0 s`. Plain ASCII, since it stands in columns.
+/// A time as reports show it, in plain ASCII, since it stands in columns: `850 ns`, `61 us`, `1.2 ms`, `75 s`.
 #[must_use]
 pub fn time(ns: u64) -> String {
-    for (unit, length) in [("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)] {
-        if ns >= length {
-            return tenths(ns, length, unit);
-        }
-    }
-    format!("{ns} ns")
-}
-
-/// Bytes in the largest binary unit that fits.
-#[must_use]
-pub fn bytes(bytes: u64) -> String {
-    for (unit, size) in [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
-        if bytes >= size {
-            return tenths(bytes, size, unit);
-        }
-    }
-    format!("{bytes} B")
-}
-
-/// Rounded down: rates and latencies never flatter by more than a tenth.
-fn tenths(amount: u64, unit: u64, name: &str) -> String {
-    let tenths = u128::from(amount) * 10 / u128::from(unit);
-    format!("{}.{} {name}", tenths / 10, tenths % 10)
+    format::latency(ns).replace('µ', "u")
 }
 
 /// Throughput for a column: `28837 op/s 1.7 GiB/s`.
@@ -36,7 +15,7 @@ fn tenths(amount: u64, unit: u64, name: &str) -> String {
 pub fn throughput(operations_per_s: u64, bytes_per_s: u64) -> String {
     match bytes_per_s {
         0 => format!("{operations_per_s} op/s"),
-        bytes_per_s => format!("{operations_per_s} op/s {}/s", bytes(bytes_per_s)),
+        bytes_per_s => format!("{operations_per_s} op/s {}", format::bytes_per_s(bytes_per_s)),
     }
 }
 
@@ -64,7 +43,7 @@ fn amount(value: u64, unit: Unit) -> String {
         },
         Unit::MilliOperationsPerSecond => format!("{} op/s", thousandths(value)),
         Unit::BytesPerSecond => format!("{value} B/s"),
-        Unit::MilliPercent => format!("{} %", thousandths(value)),
+        Unit::MilliPercent => format::percent(value),
     }
 }
 
@@ -78,12 +57,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_are_short_and_not_rounded_up() {
+    fn amounts_are_short() {
         assert_eq!(
-            [time(850), time(61_000), time(1_290_000), time(75_000_000_000)],
-            ["850 ns", "61.0 us", "1.2 ms", "75.0 s"]
+            [time(850), time(61_000), time(1_240_000), time(75_000_000_000)],
+            ["850 ns", "61 us", "1.2 ms", "75 s"]
         );
-        assert_eq!([bytes(512), bytes(1_900 << 20)], ["512 B", "1.8 GiB"]);
         assert_eq!(throughput(41_210, 2_684_354_560), "41210 op/s 2.5 GiB/s");
         assert_eq!(throughput(7, 0), "7 op/s");
     }

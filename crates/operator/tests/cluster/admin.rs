@@ -1,11 +1,11 @@
 //! The admin port of an installed operator: probes, metrics as a real parser reads them, the log at run time.
 
-use crate::{Served, finished, served};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use crate::{Served, finished, report, served};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use lockstep_api::BenchmarkRun;
-use lockstep_core::results::Report;
 use lockstep_testcluster::LIMIT;
+use lockstep_testkit::python;
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -27,28 +27,9 @@ for family in parse(sys.stdin.read()):
 json.dump(families, sys.stdout)
 ";
 
-/// Where Prometheus' client is, installed first if it is not there; outside the checkout, like boto3 and SeaweedFS.
+/// Where Prometheus' client is.
 fn prometheus_client() -> PathBuf {
-    let home = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-    let cache = home.unwrap_or_else(std::env::temp_dir).join("lockstep-testkit");
-    let directory = cache.join(format!("prometheus-client-{PROMETHEUS_CLIENT}"));
-    if directory.is_dir() {
-        return directory;
-    }
-    std::fs::create_dir_all(&cache).unwrap_or_else(|error| panic!("{}: {error}", cache.display()));
-    // Installed beside, and moved in one step: whoever was quicker has the same.
-    let fresh = tempfile::tempdir_in(&cache).expect("a temporary directory in the cache");
-    let mut command = Command::new("python3");
-    command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"]);
-    let wanted = format!("prometheus_client=={PROMETHEUS_CLIENT}");
-    let output = command.arg(fresh.path()).arg(&wanted).output();
-    let output = output.unwrap_or_else(|error| panic!("this test needs python3 with pip: {error}"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "this test needs {wanted}, and pip could not install it:\n{said}");
-    let _ = std::fs::rename(fresh.path(), &directory);
-    directory
+    python::package("prometheus_client", PROMETHEUS_CLIENT)
 }
 
 fn parse(packages: &Path, text: &str) -> Value {
@@ -220,10 +201,7 @@ spec:
     };
     let more = |name: &str, labels: &[(&str, &str)]| sum(&after, name, labels) - sum(&before, name, labels);
 
-    let status = run.status.as_ref().expect("a status");
-    let map = status.results.as_ref().and_then(|results| results.config_map.clone()).expect("a ConfigMap");
-    let map = Api::<ConfigMap>::namespaced(client, &namespace).get(&map).await.expect("the ConfigMap");
-    let report: Report = serde_json::from_str(&map.data.expect("data")["results.json"]).expect("a report");
+    let report = report(&client, &run).await;
     let listing = report.stages.iter().find(|stage| stage.name == "listing").expect("the stage");
     assert!(listing.total.count > 100, "{:?}", listing.total);
     let (count, bytes) = (listing.total.count as f64, listing.total.bytes as f64);

@@ -3,7 +3,7 @@
 
 use crate::space::{run, status};
 use crate::takeover::{Installed, at, epoch, joined};
-use crate::{finished, image, served};
+use crate::{finished, image, report, served};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -154,7 +154,7 @@ async fn costs(installed: &Installed<'_>, run: &BenchmarkRun, retries: u32, agen
     let counts = status(run).agents.as_ref().map(|agents| (agents.replaced, agents.lost));
     assert_eq!(counts, Some((i64::from(retries), i64::from(1 - retries))), "{said}");
     assert!(status(run).message.contains(&format!("agent {agent} was lost")), "{said}");
-    let report = installed.report(run).await;
+    let report = report(&installed.cluster.client().await, run).await;
     let lost = report.timeline.iter().find(|event| event.what == "Lost").expect("an event of its loss");
     assert_eq!(lost.agent, Some(agent), "{lost:?}");
     let load = report.stages.iter().find(|stage| stage.name == "load").expect("a stage");

@@ -30,8 +30,10 @@ mod trust;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, ListParams, PostParams};
 use kube::runtime::wait::await_condition;
+use kube::{Client, ResourceExt};
 use lockstep_api::BenchmarkRun;
 use lockstep_api::conditions::{self, ConditionType, Truth};
+use lockstep_core::results::Report;
 use lockstep_testcluster::{Caller, ControlPlane, Image, LIMIT, Node, NodeOptions};
 use std::time::Duration;
 use tokio::sync::OnceCell;
@@ -123,7 +125,7 @@ async fn served() -> &'static Served {
             knows_the_resource(cluster, &home).await;
             let pods: Api<Pod> = Api::namespaced(cluster.client().await, &home);
             let pods = pods.list(&ListParams::default()).await.expect("the operator's pod");
-            let pod = pods.items.first().map(kube::ResourceExt::name_any).unwrap_or_default();
+            let pod = pods.items.first().map(ResourceExt::name_any).unwrap_or_default();
             Served { cluster, node, home, pod }
         })
         .await
@@ -142,6 +144,20 @@ async fn knows_the_resource(cluster: &ControlPlane, home: &str) {
     let map: ConfigMap = serde_json::from_value(map).expect("a ConfigMap");
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     space::becomes("known", async || maps.create(&dry, &map).await.is_ok()).await;
+}
+
+/// The report of a finished run as it stands in the ConfigMap that its status names.
+async fn report_text(client: &Client, run: &BenchmarkRun) -> String {
+    let results = run.status.as_ref().and_then(|status| status.results.as_ref());
+    let name = results.and_then(|results| results.config_map.clone()).expect("a ConfigMap in status");
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &run.namespace().expect("a namespace"));
+    let map = maps.get(&name).await.expect("the ConfigMap that status names");
+    map.data.expect("data").remove("results.json").expect("a report")
+}
+
+/// The same, read.
+async fn report(client: &Client, run: &BenchmarkRun) -> Report {
+    serde_json::from_str(&report_text(client, run).await).expect("a report that can be read")
 }
 
 /// What a condition of a run says.

@@ -1,7 +1,7 @@
 //! The operator's authority changes under a run: an operator whose certificates hold for seconds.
 
 use crate::trust::{connect, installation, installation_text};
-use crate::{CHART, finished, served, truth};
+use crate::{CHART, finished, report_text, served, truth};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -167,16 +167,13 @@ spec:
     runs.patch("long", &PatchParams::default(), &Patch::Merge(stop)).await.expect("stop is accepted");
     let run = served.until(&runs, "long", "finished", finished).await;
     assert_eq!(truth(&run, ConditionType::ResultsPublished), Some(Truth::True), "{:?}", run.status);
-    let status = run.status.expect("a status");
+    let status = run.status.as_ref().expect("a status");
     assert_eq!(
         status.agents.as_ref().map(|agents| (agents.replaced, agents.lost)),
         Some((1, 0)),
         "{status:?}"
     );
-    let map = status.results.and_then(|results| results.config_map).expect("a ConfigMap");
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &perf);
-    let map = maps.get(&map).await.expect("the results").data.expect("data");
-    let report: Value = serde_json::from_str(&map["results.json"]).expect("a report");
+    let report: Value = serde_json::from_str(&report_text(&client, &run).await).expect("a report");
     let agents = report["stages"].as_array().expect("stages").iter().flat_map(|stage| {
         stage["agents"].as_array().into_iter().flatten().map(|agent| agent["network"]["reconnects"].as_u64())
     });

@@ -1,12 +1,11 @@
 //! Runs from `kubectl apply` to their results, and the ways in which they end otherwise.
 
-use crate::{finished, served, truth};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use crate::{finished, report, served, truth};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use lockstep_api::BenchmarkRun;
 use lockstep_api::conditions::{ConditionType, Truth};
 use lockstep_api::status::BenchmarkRunStatus;
-use lockstep_core::results::Report;
 use lockstep_core::thresholds::Outcome;
 use lockstep_testcluster::{until_event, until_gone};
 use serde_json::json;
@@ -69,11 +68,7 @@ async fn a_run_goes_from_apply_to_its_results() {
     assert_eq!(status(&run).stages.len(), 4);
     assert_eq!(Some(status(&run).observed_generation), run.metadata.generation);
 
-    let results = status(&run).results.as_ref().and_then(|results| results.config_map.clone());
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
-    let map = maps.get(&results.expect("a ConfigMap")).await.expect("the ConfigMap that status names");
-    let json = &map.data.expect("data")["results.json"];
-    let report: Report = serde_json::from_str(json).expect("a report");
+    let report = report(&client, &run).await;
     assert_eq!(report.outcome, Outcome::Succeeded);
     let mixed = report.stages.iter().find(|stage| stage.name == "mixed").expect("a stage");
     assert!(mixed.agents.len() == 3 && mixed.total.count > 1_000, "{:?}", mixed.total);

@@ -1,9 +1,9 @@
 //! The operator is lost: killed in each phase, replaced by its other replica, stopped and continued. Runs go on from where
 //! they were, nothing is done twice, and what the report counts is what the storage server counted.
 
-use crate::{CHART, finished, image, served, truth};
+use crate::{CHART, finished, image, report, served, truth};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::runtime::wait::await_condition;
@@ -12,6 +12,7 @@ use lockstep_api::conditions::{ConditionType, Truth};
 use lockstep_core::op::Op;
 use lockstep_core::results::Report;
 use lockstep_testcluster::{ControlPlane, LIMIT, Node, NodeOptions, eventually};
+use lockstep_testkit::counts;
 use lockstep_testkit::s3::{self, TestS3};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -187,15 +188,6 @@ spec:
         all
     }
 
-    /// The report of a finished run.
-    pub(crate) async fn report(&self, run: &BenchmarkRun) -> Report {
-        let results = run.status.as_ref().and_then(|status| status.results.as_ref());
-        let map = results.and_then(|results| results.config_map.clone()).expect("results");
-        let maps: Api<ConfigMap> = Api::namespaced(self.cluster.client().await, &self.namespace);
-        let map = maps.get(&map).await.expect("the ConfigMap that status names");
-        serde_json::from_str(&map.data.expect("data")["results.json"]).expect("a report")
-    }
-
     /// The report of a finished run, held against the storage server.
     pub(crate) async fn checked_report(&self, run: &BenchmarkRun) -> Report {
         let status = run.status.as_ref().expect("a status");
@@ -207,19 +199,8 @@ spec:
             Some((0, 0)),
             "{said}"
         );
-        let report = self.report(run).await;
-        let counted = |op: Op| -> u64 {
-            let rows =
-                report.stages.iter().flat_map(|stage| &stage.operations).filter(|row| row.op == Some(op));
-            rows.map(|row| row.count + row.error_count).sum()
-        };
-        for (op, verb) in [(Op::Get, "GET"), (Op::Put, "PUT"), (Op::Delete, "DELETE")] {
-            assert_eq!(
-                counted(op),
-                self.server.data(verb) as u64,
-                "{verb}: the report, and the server\n{said}"
-            );
-        }
+        let report = report(&self.cluster.client().await, run).await;
+        counts::assert_served(&report, &self.server, &[Op::Get, Op::Put, Op::Delete]);
         for stage in report.stages.iter().filter(|stage| stage.kind != "preflight") {
             assert_eq!(stage.agents_complete, 3, "{}: {:?}", stage.name, stage.agents);
             assert_eq!(stage.repeated_operations, 0, "{}", stage.name);
@@ -388,11 +369,9 @@ async fn a_run_goes_on_while_the_api_server_is_gone() {
     while gone.elapsed() < outage {
         let done = installed.server.data("GET");
         tokio::time::sleep(Duration::from_secs(3).min(outage)).await;
-        assert!(
-            installed.server.data("GET") > done,
-            "the agents stand still {:?} after it went",
-            gone.elapsed()
-        );
+        if installed.server.data("GET") == done {
+            panic!("the agents stand still {:?} after it went\n{}", gone.elapsed(), installed.logs().await);
+        }
     }
     assert!(installed.server.data("GET") > asked_before);
     let returns = jiff::Timestamp::now();
@@ -406,7 +385,7 @@ async fn a_run_goes_on_while_the_api_server_is_gone() {
     let run = installed.until(&runs, "a", "current", current).await;
     let took = back.elapsed();
     eprintln!("after {outage_s} s: status is current {took:?} after the API server answered");
-    assert!(took < 2 * IN_HAND, "status was stale for {took:?}");
+    assert!(took < 2 * IN_HAND, "status was stale for {took:?}\n{}", installed.logs().await);
     assert_eq!(epoch(&run), before, "nobody else led meanwhile");
     let run = installed.until(&runs, "a", "finished", |run| finished(Some(run))).await;
     let report = installed.checked_report(&run).await;

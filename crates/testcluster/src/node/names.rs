@@ -7,7 +7,7 @@
 //! be its target port, since nothing here translates.
 
 use super::context::NodeContext;
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::Api;
 use kube::runtime::reflector::{self, Store};
@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// What a cluster calls itself.
 const CLUSTER_DOMAIN: &str = "cluster.local";
+/// Changes that are looked at together, at most.
+const TOGETHER: usize = 1_024;
 /// How long to wait after a watch failed.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -97,32 +99,27 @@ pub(super) fn overwrite(path: &Path, text: &str) -> std::io::Result<()> {
 
 /// Keeps a node's names current for ever. The client is one that may read Services and pods, as a DNS server's.
 pub(super) async fn follow(node: Arc<NodeContext>, client: Client) {
-    let (services, mut service_changes) = store::<Service>(client.clone());
-    let (pods, mut pod_changes) = store::<Pod>(client);
-    loop {
-        let change = tokio::select! {
-            change = service_changes.next() => change,
-            change = pod_changes.next() => change,
-        };
-        match change {
-            Some(true) => {
-                let mut silent = node.silent.subscribe();
-                let _ = silent.wait_for(|silent| !silent).await;
-                let names = Arc::new(Names::of(&services.state(), &pods.state()));
-                node.names.send_if_modified(|old| {
-                    let is_new = *old != names;
-                    *old = names;
-                    is_new
-                });
-            }
-            Some(false) => tokio::time::sleep(RETRY).await,
-            None => return,
+    let (services, service_changes) = store::<Service>(client.clone());
+    let (pods, pod_changes) = store::<Pod>(client);
+    // Changes that come together are looked at once: there may be a thousand pods.
+    let mut changes = stream::select(service_changes, pod_changes).ready_chunks(TOGETHER);
+    while let Some(changed) = changes.next().await {
+        if changed.contains(&false) {
+            tokio::time::sleep(RETRY).await;
         }
+        let mut silent = node.silent.subscribe();
+        let _ = silent.wait_for(|silent| !silent).await;
+        let names = Arc::new(Names::of(&services.state(), &pods.state()));
+        node.names.send_if_modified(|old| {
+            let is_new = *old != names;
+            *old = names;
+            is_new
+        });
     }
 }
 
 /// A mirror of all objects of a kind, and a stream of its changes (`false`: the watch failed and begins anew).
-fn store<K>(client: Client) -> (Store<K>, futures::stream::BoxStream<'static, bool>)
+fn store<K>(client: Client) -> (Store<K>, stream::BoxStream<'static, bool>)
 where
     K: kube::Resource<DynamicType = ()>
         + Clone

@@ -81,7 +81,7 @@ impl Desk {
         let trusted = self.write_trusted(run).await?;
         let pod = |Step { action, why }: Step| {
             let Action::CreatePod(seat) = action else { return None };
-            tracing::info!(run = %self.key, ?seat, %why, "create a pod");
+            tracing::info!(?seat, %why, "create a pod");
             let pod = validated.recipe.pod(seat.0, seat.1).ok()?;
             Some((seat, self.context.trust.sealed(run, seat, &pod, &trusted)))
         };
