@@ -10,6 +10,7 @@ mod kills;
 mod kubectl;
 mod leader;
 mod leaks;
+mod lines;
 mod lives;
 mod losses;
 mod outcomes;
