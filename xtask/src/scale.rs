@@ -32,16 +32,7 @@ pub fn run(what: &[&str], quick: bool, release: bool) -> Result<Vec<Figure>> {
     // The profile of benchmarks is that of a release; one package alone would be built anew, with other features.
     let profile = if release { "bench" } else { "dev" };
     let mut bench = Command::new("cargo");
-    bench.args([
-        "bench",
-        "--quiet",
-        "--workspace",
-        "--bench",
-        "scale",
-        "--profile",
-        profile,
-        "--",
-    ]);
+    bench.args(["bench", "--quiet", "--workspace", "--bench", "scale", "--profile", profile, "--"]);
     bench.args(what).args(quick.then_some("--quick")).current_dir(root);
     let output = bench.stderr(Stdio::inherit()).output().context("cargo")?;
     ensure!(output.status.success(), "the measurement of the operator failed");

@@ -102,8 +102,8 @@ async fn serve(
         serde_yaml::from_str(&text).context("the installation is not what the chart makes")?;
     let (config, vitals) =
         (Config::infer().await.context("the API server cannot be found")?, Arc::clone(&admin.vitals));
-    let client = admin::api::client(config.clone(), Arc::clone(&vitals));
-    let client = client.context("the API server cannot be reached")?;
+    let client = admin::api::builder(config.clone(), Arc::clone(&vitals));
+    let client = client.context("the API server cannot be reached")?.build();
     let mandate = Mandate::default();
     let writes = fence::client(config, mandate.clone(), Arc::clone(&vitals));
     let writes = writes.context("the API server cannot be reached")?;

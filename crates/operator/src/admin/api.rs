@@ -1,15 +1,20 @@
 //! A client of the API server whose requests are counted, all in one place: by method, resource and answer, with the
 //! bytes that they send.
+//!
+//! It repeats nothing by itself: who asked knows best whether the same is still to be done, and a write that is repeated below
+//! [`crate::leader::fence`] would pass it unasked. Nor does it wait for ever for an answer to begin.
 
 use super::vitals::Vitals;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response};
-use kube::client::{Body, ClientBuilder};
-use kube::{Client, Config};
+use kube::Config;
+use kube::client::{Body, ClientBuilder, DynBody};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
-use tower::{Layer, Service};
+use std::time::{Duration, Instant};
+use tower::timeout::{Timeout, TimeoutLayer};
+use tower::util::BoxService;
+use tower::{BoxError, Layer, Service};
 
 /// Resources that are told apart: those that the operator's rights name.
 const RESOURCES: [&str; 8] = [
@@ -23,12 +28,21 @@ const RESOURCES: [&str; 8] = [
     "validatingadmissionpolicies",
 ];
 
-/// A client whose requests are counted.
+/// How long an answer may take to begin; a watch begins at once, whatever it brings later. An API server that is starting
+/// may keep a request until its own limit of a minute.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+
+/// What a client passes its requests to.
+pub type Passed = Counting<Timeout<BoxService<Request<Body>, Response<Box<DynBody>>, BoxError>>>;
+
+/// A client whose requests are counted, for whoever wants to put something before that.
 ///
 /// # Errors
 /// When the certificates of the configuration are none.
-pub fn client(config: Config, vitals: Arc<Vitals>) -> Result<Client, kube::Error> {
-    Ok(ClientBuilder::try_from(config)?.with_layer(&Counted::new(vitals)).build())
+pub fn builder(mut config: Config, vitals: Arc<Vitals>) -> Result<ClientBuilder<Passed>, kube::Error> {
+    config.default_retry = false;
+    let builder = ClientBuilder::try_from(config)?;
+    Ok(builder.with_layer(&TimeoutLayer::new(ANSWER_LIMIT)).with_layer(&Counted::new(vitals)))
 }
 
 /// Counts what passes.

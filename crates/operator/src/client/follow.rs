@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::Api;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, reflector};
 use kube::{Client, Resource, ResourceExt};
@@ -20,6 +21,31 @@ use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::pin::Pin;
+use std::time::Duration;
+
+/// Wait before a watch that failed begins again; doubles up to [`AGAIN_MAX`].
+const AGAIN_MIN: Duration = Duration::from_millis(500);
+/// After an outage nobody waits longer than some seconds until what went meanwhile is known.
+const AGAIN_MAX: Duration = Duration::from_secs(8);
+
+/// Waits before a watch begins again.
+struct Again(Duration);
+
+impl Iterator for Again {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let wait = self.0;
+        self.0 = (wait * 2).min(AGAIN_MAX);
+        Some(wait)
+    }
+}
+
+impl Backoff for Again {
+    fn reset(&mut self) {
+        self.0 = AGAIN_MIN;
+    }
+}
 
 /// A stream of changes that keeps a store current.
 pub type Changes<K> = Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>;
@@ -72,7 +98,7 @@ fn readable<K: Followed>(
     store: Store<K>,
     slim: fn(&mut K),
 ) -> Changes<K> {
-    let changes = watcher::watcher(api, config).default_backoff();
+    let changes = watcher::watcher(api, config).backoff(Again(AGAIN_MIN));
     changes
         .filter_map(move |change| {
             std::future::ready(change.map(|event| read(event, &store, slim)).transpose())

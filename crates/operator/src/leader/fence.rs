@@ -4,10 +4,10 @@
 //! goes on after its time writes nothing more. What is on the wire already, resourceVersion and epoch refuse.
 
 use super::election::Mandate;
-use crate::admin::api::Counted;
+use crate::admin::api;
 use crate::admin::vitals::Vitals;
 use http::{Method, Request};
-use kube::client::{Body, ClientBuilder};
+use kube::client::Body;
 use kube::{Client, Config};
 use std::sync::Arc;
 use tower::BoxError;
@@ -27,5 +27,5 @@ pub fn client(config: Config, mandate: Mandate, vitals: Arc<Vitals>) -> Result<C
         let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         if reads || mandate.holds() { Ok(request) } else { Err(NoMandate.into()) }
     });
-    Ok(ClientBuilder::try_from(config)?.with_layer(&Counted::new(vitals)).with_layer(&fence).build())
+    Ok(api::builder(config, vitals)?.with_layer(&fence).build())
 }
