@@ -9,6 +9,7 @@
 pub mod clock;
 pub mod cpu;
 pub mod engine;
+pub mod log;
 pub mod panics;
 pub mod preflight;
 mod scrub;

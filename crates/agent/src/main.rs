@@ -5,8 +5,8 @@
 //! orphan. On a cluster everything comes through the environment, and what is secret through files.
 
 use clap::Parser;
-use lockstep_agent::panics;
 use lockstep_agent::session::{self, Access, Ended, Identity};
+use lockstep_agent::{log, panics};
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -50,6 +50,9 @@ struct Args {
     /// Where the reason of a failing exit is written.
     #[arg(long, env = "LOCKSTEP_TERMINATION_LOG")]
     termination_log: Option<PathBuf>,
+    /// How the log's lines look.
+    #[arg(long, env = "LOCKSTEP_LOG_FORMAT", value_enum, default_value = "text")]
+    log_format: log::Format,
 }
 
 fn main() -> ExitCode {
@@ -65,22 +68,19 @@ fn main() -> ExitCode {
         ca_file,
         orphan_grace_ms,
         termination_log,
+        log_format,
     } = Args::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("LOCKSTEP_LOG").unwrap_or_else(|_| "info".into()),
-        )
-        .init();
-    panics::install(termination_log.clone());
-    let log = termination_log.as_deref();
+    log::install(log_format);
+    let span = log::span(&run, &uid, index, attempt);
+    panics::install(termination_log.clone(), span.clone());
+    let _whose = span.entered();
+    let reason = termination_log.as_deref();
     let (gone, parent_gone) = oneshot::channel();
     let access = match (token_file, ca_file) {
         (Some(token), Some(authorities)) if cluster => Access::Cluster { token, authorities },
         _ => match secret_of_parent(gone) {
             Ok(secret) => Access::Secret(secret),
-            Err(error) => return fail(log, "the secret could not be read from standard input", &error, 2),
+            Err(error) => return fail(reason, "the secret could not be read from standard input", &error, 2),
         },
     };
     let orphan_grace = Duration::from_millis(orphan_grace_ms);
@@ -89,9 +89,9 @@ fn main() -> ExitCode {
         Ok(Ended::Released) => ExitCode::SUCCESS,
         Ok(Ended::Orphaned) => {
             let code = Ended::Orphaned.exit_code();
-            fail(log, "the coordinator was not heard of for orphanGrace", "I/O was stopped", code)
+            fail(reason, "the coordinator was not heard of for orphanGrace", "I/O was stopped", code)
         }
-        Err(error) => fail(log, "the agent cannot run", &error, 2),
+        Err(error) => fail(reason, "the agent cannot run", &error, 2),
     }
 }
 
@@ -108,9 +108,9 @@ fn secret_of_parent(gone: oneshot::Sender<()>) -> std::io::Result<String> {
 }
 
 /// Says why the process ends, in its log and where the kubelet looks for it.
-fn fail(log: Option<&Path>, what: &str, why: impl std::fmt::Display, code: u8) -> ExitCode {
+fn fail(reason: Option<&Path>, what: &str, why: impl std::fmt::Display, code: u8) -> ExitCode {
     tracing::error!("{what}: {why}");
-    if let Some(path) = log {
+    if let Some(path) = reason {
         // A message that cannot be written has been logged.
         let _ = std::fs::write(path, format!("{what}: {why}\n"));
     }

@@ -14,11 +14,11 @@ const EXIT_BROKEN: i32 = 101;
 const SECRET_VARIABLES: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 const PREFIXES: [&str; 2] = ["", "LOCKSTEP_RESULTS_"];
 
-/// From now on, a panic of any thread is written to the log and to `termination_log`, and ends the process.
-pub fn install(termination_log: Option<PathBuf>) {
+/// From now on, a panic of any thread is written to the log, within `span`, and to `termination_log`, and ends the process.
+pub fn install(termination_log: Option<PathBuf>, span: tracing::Span) {
     std::panic::set_hook(Box::new(move |info| {
         let said = said(std::thread::current().name(), info.location(), info.payload(), &environment());
-        tracing::error!("{said}");
+        span.in_scope(|| tracing::error!("{said}"));
         if let Some(path) = &termination_log {
             // A message that cannot be written has been logged.
             let _ = std::fs::write(path, format!("{said}\n"));

@@ -458,7 +458,7 @@ impl Actor {
             self.write(Box::new(part), |part, written| {
                 if let Err(error) = &written {
                     let (agent, attempt) = (part.agent, part.attempt);
-                    tracing::error!(stage = part.stage, agent, attempt, %error, "a lost agent's result is not durable");
+                    tracing::error!(stage_index = part.stage, agent, attempt, %error, "a lost agent's result is not durable");
                 }
                 // There is no other copy to come.
                 (!matches!(written, Ok(Persisted::Repeat))).then_some(part)

@@ -98,7 +98,7 @@ impl Live {
         if !reported.settled && seen > final_count {
             tracing::warn!(
                 agent = part.agent,
-                stage = part.stage,
+                stage_index = part.stage,
                 seen,
                 final_count,
                 "intervals exceed the result"

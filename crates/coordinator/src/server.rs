@@ -113,7 +113,12 @@ impl Control {
         };
         let Some((mut seen, hello)) = first else { return };
         if hello.protocol / 1_000 != PROTOCOL / 1_000 {
-            tracing::warn!(agent = self.caller.index, protocol = hello.protocol, "protocol is not ours");
+            tracing::warn!(
+                uid = self.caller.run_uid,
+                agent = self.caller.index,
+                protocol = hello.protocol,
+                "protocol is not ours"
+            );
             return;
         }
         loop {
@@ -129,7 +134,11 @@ impl Control {
                 _ = &mut ended => return,
             };
             if self.caller.index >= entry.replicas {
-                tracing::warn!(agent = self.caller.index, "no such index in this run");
+                tracing::warn!(
+                    uid = self.caller.run_uid,
+                    agent = self.caller.index,
+                    "no such index in this run"
+                );
                 return;
             }
             match self.forward(&entry, seen, hello.clone(), &mut ended).await {

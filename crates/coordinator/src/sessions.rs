@@ -74,8 +74,8 @@ impl Session {
             () = self.replaced.notified() => "a newer one has taken its place",
             () = revoked => "who opened it is not there any more",
         };
-        let Caller { index: agent, attempt, .. } = caller;
-        tracing::info!(agent, attempt, kind = ?self.key.3, why, "a session is ended");
+        let Caller { run_uid: uid, index: agent, attempt, .. } = caller;
+        tracing::info!(uid, agent, attempt, kind = ?self.key.3, why, "a session is ended");
         why
     }
 }

@@ -20,6 +20,7 @@ use lockstep_operator::trust::rotation::Terms;
 use lockstep_operator::trust::tokens::{PodTokens, Voucher};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
@@ -58,22 +59,30 @@ enum Command {
     Crds,
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let Args { command } = Args::parse();
     match command {
         Command::Crds => {
             print!("{}", serde_yaml::to_string(&lockstep_api::crd::json())?);
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
         Command::Run { installation, listen, admin: admin_port, log_format, ca_secret, lease } => {
             let admin = Arc::new(Admin::new(admin::log::Filter::install(log_format)));
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(async {
+            let done = runtime.block_on(async {
                 let ports = admin::http::bind(admin_port).await;
                 for port in ports.with_context(|| format!("port {admin_port}"))? {
                     tokio::spawn(admin::http::serve(port, Arc::clone(&admin)));
                 }
                 serve(&installation, listen, &ca_secret, &lease, &admin).await
+            });
+            // In the log, and so as its other lines are, not beside it.
+            Ok(match done {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tracing::error!(error = format!("{error:#}"), "the operator cannot go on");
+                    ExitCode::FAILURE
+                }
             })
         }
     }

@@ -3,6 +3,7 @@
 use super::dial::{Greeting, Wire};
 use super::lines::{self, Hail};
 use super::report::{self, ToReport};
+use super::stages;
 use super::state::{Effect, Session};
 use super::{Ended, Identity};
 use crate::clock::now_ns;
@@ -241,7 +242,7 @@ impl Control {
         let effects = match (&body, Directive::try_from(&body)) {
             (Down::Plan(plan), _) => self.session.on_plan(&plan.json),
             (_, Ok(directive)) => {
-                tracing::info!(?directive, "told");
+                tracing::info!(stage = self.name_of(stages::of_directive(&directive)), ?directive, "told");
                 self.standing.told(&directive);
                 self.session.on_directive(directive, now_ns)
             }
@@ -316,8 +317,13 @@ impl Control {
         }
     }
 
+    /// Name of a stage of the plan.
+    fn name_of(&self, stage: Option<u32>) -> Option<&str> {
+        Some(self.session.plan()?.stages.get(stage? as usize)?.name.as_str())
+    }
+
     fn say(&mut self, says: Says) {
-        tracing::info!(?says, "said");
+        tracing::info!(stage = self.name_of(stages::of_says(&says)), ?says, "said");
         self.standing.said(&says);
         let body = Up::from(&says);
         let seq = self.outbox.push(says);

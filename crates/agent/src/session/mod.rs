@@ -8,6 +8,7 @@ mod control;
 mod dial;
 mod lines;
 mod report;
+mod stages;
 pub mod state;
 
 pub use control::run;

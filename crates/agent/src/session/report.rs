@@ -163,7 +163,9 @@ pub(crate) fn spawn(
     submitted: mpsc::UnboundedSender<()>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let span = tracing::Span::current();
     std::thread::Builder::new().name("report".into()).spawn(move || {
+        let _whose = span.entered();
         runtime.block_on(serve(identity, inputs, submitted));
     })?;
     Ok(())
@@ -283,7 +285,7 @@ impl Offer {
         let bytes = match part.to_bytes() {
             Ok(bytes) => bytes,
             Err(error) => {
-                tracing::error!(stage = part.stage, %error, "a result cannot be encoded");
+                tracing::error!(stage_index = part.stage, %error, "a result cannot be encoded");
                 return;
             }
         };
@@ -292,12 +294,16 @@ impl Offer {
             match self.offer(&bytes).await {
                 Ok(()) => return,
                 Err(status) if status.code() == tonic::Code::InvalidArgument => {
-                    tracing::error!(stage = part.stage, message = status.message(), "the result is refused");
+                    tracing::error!(
+                        stage_index = part.stage,
+                        message = status.message(),
+                        "the result is refused"
+                    );
                     return;
                 }
                 Err(status) => {
                     let message = status.message();
-                    tracing::warn!(stage = part.stage, message, "not acknowledged; offered again");
+                    tracing::warn!(stage_index = part.stage, message, "not acknowledged; offered again");
                 }
             }
             tokio::time::sleep(redial_delay(attempt, random.next_u64())).await;

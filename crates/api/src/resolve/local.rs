@@ -17,13 +17,14 @@ pub enum OnOneMachine {
 }
 
 /// Every field that only a cluster knows, with what is done about it and why.
-pub const CLUSTER_ONLY: [(&str, OnOneMachine, &str); 13] = [
+pub const CLUSTER_ONLY: [(&str, OnOneMachine, &str); 14] = [
     ("agents.placement", OnOneMachine::Noted, "all agents run on this machine"),
     ("agents.cleanupPolicy", OnOneMachine::Noted, "agents are processes and end with the run"),
     ("agents.template", OnOneMachine::Noted, "agents are processes, not pods"),
     ("target.credentials", OnOneMachine::Noted, "credentials come from the caller's environment"),
     ("target.volume", OnOneMachine::Noted, "the path of the target is used as it is"),
     ("results.destination", OnOneMachine::Noted, "results stay in the results directory"),
+    ("results.secretName", OnOneMachine::Noted, "results stay in the results directory"),
     ("results.configMap", OnOneMachine::Noted, "results stay in the results directory"),
     ("results.retain", OnOneMachine::Noted, "the results directory is never deleted"),
     ("ttlAfterFinished", OnOneMachine::Noted, "the results directory is never deleted"),
@@ -47,6 +48,7 @@ pub(super) fn check(run: &BenchmarkRun, findings: &mut Findings) {
             "target.credentials" => spec.target.credentials.is_some(),
             "target.volume" => spec.target.volume.is_some(),
             "results.destination" => spec.results.destination.is_some(),
+            "results.secretName" => spec.results.secret_name.is_some(),
             "results.configMap" => !spec.results.config_map,
             "results.retain" => spec.results.retain,
             "ttlAfterFinished" => spec.ttl_after_finished.is_some(),

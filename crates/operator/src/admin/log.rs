@@ -32,6 +32,8 @@ impl Filter {
             Format::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
         };
         tracing_subscriber::registry().with(filter).with(lines).init();
+        // A thread that breaks is a line like any other.
+        std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread broke, which is a fault")));
         Self(handle)
     }
 

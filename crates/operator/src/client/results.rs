@@ -60,7 +60,7 @@ pub async fn write(
         let (bytes, most) = (text.len(), config_maps::DATA_BYTES_MAX);
         return Err(failed(format!("the report has {bytes} bytes, and a ConfigMap holds {most}"))
             .likely("thousands of agents, or a run of many hours, with a row each")
-            .next("set results.destination, where there is no such limit"));
+            .next("measure in several runs, with fewer agents or fewer hours each"));
     };
     let object: ConfigMap = serde_json::from_value(object).map_err(|error| failed(error.to_string()))?;
     let maps: Api<ConfigMap> = Api::namespaced(client, &run.namespace);

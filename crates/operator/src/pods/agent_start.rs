@@ -16,6 +16,7 @@
 //! | `LOCKSTEP_POD`, `LOCKSTEP_POD_UID`, `LOCKSTEP_NODE` | from the downward API; uid goes into hello, node into the results |
 //! | `LOCKSTEP_TERMINATION_LOG` | where the last error is written before a failing exit: one `Problem` as JSON, at most 4 KiB |
 //! | `LOCKSTEP_LOG` | filter of the log; a template may set it |
+//! | `LOCKSTEP_LOG_FORMAT` | how its lines look, `text` or `json`; a template may set it |
 //!
 //! Exit codes: 0 done, 70 orphaned, 2 cannot run, anything else a failure that the termination message tells.
 
@@ -57,6 +58,8 @@ pub struct AgentStart<'a> {
     pub orphan_grace: Duration,
     /// Filter of its log.
     pub log: &'a str,
+    /// How its lines look; empty is text.
+    pub log_format: &'a str,
 }
 
 impl AgentStart<'_> {
@@ -75,6 +78,7 @@ impl AgentStart<'_> {
             ca_file,
             orphan_grace,
             log,
+            log_format,
         } = self;
         let value = |name: &str, value: String| json!({"name": name, "value": value});
         let field =
@@ -95,6 +99,7 @@ impl AgentStart<'_> {
             field("LOCKSTEP_NODE", "spec.nodeName"),
             value("LOCKSTEP_TERMINATION_LOG", TERMINATION_LOG.to_owned()),
             value("LOCKSTEP_LOG", (*log).to_owned()),
+            value("LOCKSTEP_LOG_FORMAT", if log_format.is_empty() { "text" } else { log_format }.to_owned()),
         ]
     }
 }

@@ -292,6 +292,7 @@ impl Recipe {
             ca_file: &format!("{IDENTITY_PATH}/ca.crt"),
             orphan_grace: self.plan.failure.orphan_grace,
             log: &agent.log,
+            log_format: &agent.log_format,
         };
         let mut container = json!({
             "name": labels::AGENT_CONTAINER,

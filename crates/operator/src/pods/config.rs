@@ -75,6 +75,8 @@ pub struct AgentDefaults {
     pub command: Vec<String>,
     /// What it logs, as `LOCKSTEP_LOG` takes it.
     pub log: String,
+    /// How the lines of its log look, as `LOCKSTEP_LOG_FORMAT` takes it: `text` or `json`; empty is `text`.
+    pub log_format: String,
     /// `ResourceRequirements`.
     pub resources: Map<String, Value>,
     /// `LocalObjectReference`s.
@@ -125,6 +127,7 @@ impl Installation {
                 "imagePullPolicy": "IfNotPresent",
                 "command": ["/usr/local/bin/lockstep-agent"],
                 "log": "info",
+                "logFormat": "json",
                 "resources": {"requests": {"cpu": "1", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
                 "imagePullSecrets": [{"name": "mirror"}],
                 "tolerations": [{"key": "bench", "operator": "Exists"}],

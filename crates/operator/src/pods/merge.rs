@@ -6,8 +6,8 @@
 //! order, other lists are replaced; `$patch`, `$retainKeys`, `$deleteFromPrimitiveList/…` and `$setElementOrder/…` are
 //! understood. `testdata/merge.yaml` is the table of cases.
 //!
-//! A template that comes through the API server holds neither `null` nor directives: the schema of the resource has
-//! neither, so the first is pruned and the second refused before they get here. In a file both are there.
+//! A template that comes through the API server may hold `null`, which the schema of the resource lets through, but no
+//! directives, which it does not know. In a file both are there.
 //!
 //! Where Kubernetes leaves a directive standing in the result, so that its own strict decoding refuses the object
 //! (below an element that is new, in a list that is replaced), it is refused here with its path. It deliberately knows

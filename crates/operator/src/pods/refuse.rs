@@ -198,7 +198,7 @@ fn refuse_agent(container: &Value, at: &str, faults: &mut Vec<Fault>) {
         if let Some(name) = env["name"].as_str().filter(|name| is_own_env(name)) {
             let here = item(&member(at, "env"), index);
             let fault = Fault::new(here, format!("{name} cannot be set: the agent learns from it who it is"));
-            faults.push(fault.allowed("LOCKSTEP_LOG, and names without LOCKSTEP_"));
+            faults.push(fault.allowed("LOCKSTEP_LOG, LOCKSTEP_LOG_FORMAT, and names without LOCKSTEP_"));
         }
     }
     for (index, mount) in container["volumeMounts"].as_array().into_iter().flatten().enumerate() {
@@ -235,7 +235,7 @@ fn is_our_key(name: &str) -> bool {
 
 /// Whether an environment variable tells the agent who it is; how much it logs is everybody's.
 fn is_own_env(name: &str) -> bool {
-    name.starts_with("LOCKSTEP_") && name != "LOCKSTEP_LOG"
+    name.starts_with("LOCKSTEP_") && !["LOCKSTEP_LOG", "LOCKSTEP_LOG_FORMAT"].contains(&name)
 }
 
 #[cfg(test)]

@@ -166,6 +166,8 @@ async fn values_that_the_chart_does_not_know_are_refused() {
         (&["image.pullPolicy=Sometimes"], "pullPolicy"),
         (&["limits.agentsPerRun=0"], "agentsPerRun"),
         (&["agent.labels.team=7"], "team"),
+        (&["operator.logFormat=xml"], "logFormat"),
+        (&["certificates.servingSeconds=1"], "servingSeconds"),
         (&["operator.managedBy=second"], "managedBy"),
         (&["networkPolicy.agents.ingress=1"], "ingress"),
         (&["scope=namespace", "watchNamespaces={perf}"], "serves its own"),

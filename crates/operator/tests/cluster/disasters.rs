@@ -62,7 +62,28 @@ async fn a_run_finds_its_next_operators_though_mounted_files_are_stale() {
     let spec =
         json!({"nodeSelector": {"pool": "late"}, "tolerations": [{"key": "late", "operator": "Exists"}]});
     let began = Instant::now();
-    let runs = installed.apply_with("a", 300, 16, &json!({"replicas": 3, "template": {"spec": spec}})).await;
+    let managed_by = format!("lockstep.dev/{}", installed.home);
+    let get_and_put = json!([{"op": "Get", "weight": 3}, {"op": "Put", "size": {"fixed": "1Ki"}}]);
+    let stages = json!([
+        {"name": "prepare", "prepare": {"concurrency": 1}},
+        {"name": "mixed", "execute": {
+            "duration": "16s", "concurrency": 2, "rate": {"operationsPerSecond": 150}, "operations": get_and_put,
+        }},
+        {"name": "cleanup", "cleanup": {"concurrency": 1}, "runOn": "Always"},
+    ]);
+    let target = json!({
+        "uri": "s3://bench/a", "endpoints": [installed.server.endpoint()], "credentials": {"secretName": "keys"},
+    });
+    let object = json!({
+        "apiVersion": "lockstep.dev/v1alpha1", "kind": "BenchmarkRun", "metadata": {"name": "a"},
+        "spec": {
+            "managedBy": managed_by, "agents": {"replicas": 3, "template": {"spec": spec}},
+            "target": target, "dataset": {"objects": 300, "size": {"fixed": "1Ki"}},
+            "start": {"maxSkew": "10s"}, "stages": stages,
+        },
+    });
+    installed.cluster.apply(&installed.namespace, &object.to_string()).await;
+    let runs: Api<BenchmarkRun> = Api::namespaced(served.cluster.client().await, &installed.namespace);
     let run = installed.until(&runs, "a", "measuring", |run| at(run, "mixed")).await;
     let before = epoch(&run);
     installed.kill_all().await;
@@ -107,7 +128,7 @@ async fn a_node_that_falls_silent_costs_its_agents_and_is_told() {
             {"key": "only", "operator": "In", "values": [name]},
         ]}});
         let spec = json!({
-            "managedBy": installed.managed_by,
+            "managedBy": format!("lockstep.dev/{}", installed.home),
             "failurePolicy": {
                 "mode": "BestEffort", "retryAttempts": retries, "retryDelay": "0s",
                 "reconnectGrace": "2s", "orphanGrace": "3s",

@@ -135,7 +135,9 @@ stringData:
 
     let operators: Api<Pod> = Api::namespaced(client.clone(), &brief.home);
     let mut all = Vec::new();
-    for operator in operators.list(&ListParams::default()).await.expect("pods") {
+    let mut running = operators.list(&ListParams::default()).await.expect("pods").items;
+    running.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+    for operator in running {
         let name = operator.name_any();
         all.push((format!("log of the operator {name}"), served.node.logs(&brief.home, &name, "operator")));
         let metrics = metrics_text(&operator).await;

@@ -11,6 +11,7 @@ mod kills;
 mod kubectl;
 mod leader;
 mod leaks;
+mod lines;
 mod lives;
 mod losses;
 mod outcomes;

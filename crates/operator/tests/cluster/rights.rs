@@ -2,6 +2,7 @@
 
 use crate::chart::{Release, measuring, run};
 use crate::{Served, finished, served};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, Subject};
 use kube::ResourceExt;
@@ -16,14 +17,6 @@ use std::time::{Duration, Instant};
 const IDLE: Duration = Duration::from_secs(6);
 /// In seconds, another such time.
 const IDLE_S: &str = "LOCKSTEP_TEST_IDLE_S";
-
-/// Rights of what one replica alone does not do yet: contend for the lead, and leave to a later leader what it needs.
-const LATER: [&str; 4] = [
-    "get coordination.k8s.io/leases",
-    "update coordination.k8s.io/leases",
-    "create coordination.k8s.io/leases",
-    "delete /configmaps",
-];
 
 /// A right: where (`*`: everywhere), and what, as [`AuditEntry::right`] says it.
 type Right = (String, String);
@@ -130,6 +123,12 @@ async fn everything(served: &Served, release: &Release, namespace: &str) {
         bundle.is_some_and(|bundle| bundle.contains("BEGIN CERTIFICATE"))
     };
     until(&maps, &bundle, "current", is_current).await;
+    // The Lease is made anew when somebody deletes it.
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &release.home);
+    leases.delete("lockstep", &DeleteParams::default()).await.expect("it is deleted");
+    let is_held =
+        |lease: Option<&Lease>| lease.is_some_and(|lease| lease.metadata.deletion_timestamp.is_none());
+    until(&leases, "lockstep", "made anew", is_held).await;
     for name in ["taken", "pull"] {
         runs.delete(name, &DeleteParams::default()).await.expect("it is deleted");
         until_gone(&runs, name).await;
@@ -169,8 +168,7 @@ async fn what_the_operator_may_is_what_it_uses() {
     let made = asked_for.iter().any(|entry| entry.right() == "create /pods" && entry.code == 201);
     assert!(made, "pods were made");
     used.insert((namespace.clone(), "update lockstep.dev/benchmarkruns/finalizers".to_owned()));
-    let unused: Vec<_> =
-        granted.difference(&used).filter(|(_, right)| !LATER.contains(&right.as_str())).collect();
+    let unused: Vec<_> = granted.difference(&used).collect();
     let beyond: Vec<_> = used.difference(&granted).collect();
     assert!(unused.is_empty() && beyond.is_empty(), "granted, and not used: {unused:#?}; used: {beyond:#?}");
 

@@ -4,10 +4,11 @@
 #[path = "../../../api/tests/cases/mod.rs"]
 mod cases;
 
-use crate::space::{Space, space};
+use crate::space::{Space, run, space};
 use crate::{finished, served};
 use cases::{broken_at_creation, broken_by_edit, stops, taken_edits, with};
 use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use kube::{Client, ResourceExt};
 use lockstep_api::{BenchmarkRun, rules};
@@ -180,6 +181,36 @@ async fn the_merge_of_templates_is_that_of_kubectl() {
     futures::stream::iter(cases).map(judge).buffer_unordered(4).collect::<()>().await;
 }
 
+/// What docs/manifest.md says of `null` in a template: who keeps it, and who drops it before the API server sees it.
+#[tokio::test]
+async fn null_in_a_template_removes_unless_kubectl_drops_it() {
+    let Space { served, namespace, pods, .. } = &space("null").await;
+    let agent =
+        json!({"name": "agent", "env": [{"name": "LOCKSTEP_LOG", "value": null}], "securityContext": null});
+    let template =
+        json!({"spec": {"priorityClassName": null, "securityContext": null, "containers": [agent]}});
+    for (name, how, keeps) in [
+        ("created", &["create"][..], true),
+        ("applied", &["apply", "--server-side"], true),
+        ("dropped", &["apply"], false),
+    ] {
+        let mut object = run(name, 500, &json!({"agents": {"replicas": 1}}));
+        object["spec"]["agents"] = json!({"replicas": 1, "template": template, "cleanupPolicy": "Never"});
+        let args = [how, &["-n", namespace, "-f", "-"]].concat();
+        served.cluster.kubectl_with(&object.to_string(), &args).await.expect_code(0);
+        let stored = served.cluster.kubectl(&["get", "brun", name, "-n", namespace, "-o", "json"]).await;
+        let stored: Value = serde_json::from_str(&stored.stdout).expect("JSON");
+        let stored = &stored["spec"]["agents"]["template"];
+        assert_eq!(*stored == template, keeps, "{how:?}: {stored}");
+        assert!(keeps || !stored.to_string().contains("null"), "{how:?}: {stored}");
+        let is_there = |pod: Option<&Pod>| pod.is_some();
+        let pod = lockstep_testcluster::until(pods, &format!("{name}-0-0"), "there", is_there).await;
+        let container = &pod.spec.expect("a spec").containers[0];
+        let is_ours = container.security_context.as_ref().is_some_and(|ours| ours.capabilities.is_some());
+        assert_eq!(is_ours, !keeps, "{how:?}: {container:?}");
+    }
+}
+
 /// Everything that a template may not set ends the run at once, and the status names its path.
 #[tokio::test]
 async fn what_a_template_may_not_set_is_refused_by_path() {
@@ -277,6 +308,10 @@ async fn what_a_template_may_not_set_is_refused_by_path() {
     // What the schema does not know, kubectl refuses by name.
     for (template, says) in [
         (json!({"kind": "Pod"}), "unknown field \"spec.agents.template.kind\""),
+        (
+            json!({"spec": {"containers": [{"name": "agent", "$patch": "delete"}]}}),
+            "unknown field \"spec.agents.template.spec.containers[0].$patch\"",
+        ),
         (json!({"spec": {"newerThanUs": 1}}), "unknown field \"spec.agents.template.spec.newerThanUs\""),
     ] {
         let object = json!({
