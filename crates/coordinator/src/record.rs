@@ -165,14 +165,8 @@ impl Actor {
         let Some(document) = self.document() else { return Ok(backlog) };
         let mut said = false;
         loop {
-            let mut writing = self.store.record(document.clone());
-            let written = loop {
-                tokio::select! {
-                    written = &mut writing => break written,
-                    Some(input) = self.inputs.recv() => self.take_while_held(input, &mut backlog),
-                }
-            };
-            match written {
+            let writing = self.store.record(document.clone());
+            match self.held_until(writing, &mut backlog).await {
                 Ok(()) => break,
                 Err(RecordError::Replaced) => return Err(Replaced),
                 Err(RecordError::Failed(cause)) => {
@@ -182,10 +176,21 @@ impl Actor {
                     said = true;
                 }
             }
-            tokio::time::sleep(RETRY).await;
+            self.held_until(tokio::time::sleep(RETRY), &mut backlog).await;
         }
         (self.recorded_ns, self.stale) = (self.clock.now_ns(), false);
         Ok(backlog)
+    }
+
+    /// Waits, and takes everything in meanwhile: an answer that is late by more than `orphanGrace` ends the agent.
+    async fn held_until<T>(&mut self, what: impl Future<Output = T>, backlog: &mut Backlog) -> T {
+        let mut what = std::pin::pin!(what);
+        loop {
+            tokio::select! {
+                done = &mut what => return done,
+                Some(input) = self.inputs.recv() => self.take_while_held(input, backlog),
+            }
+        }
     }
 
     /// Links, results and answers to heartbeats do not wait; what the decider has to hear does.

@@ -162,7 +162,6 @@ impl Run {
             return;
         }
         self.note_change(Weight::Decisive);
-        self.give_standing_up(index);
         self.haunt(index, None, false, now_ns);
         self.actions.push(Action::GiveUp { index, attempt, stage: unfinished, reason: reason.to_owned() });
         self.degrade(format!("agent {index} was left behind in {}: {reason}", self.stage_name(stage)));

@@ -174,7 +174,7 @@ impl Run {
         self.phase = Phase::Finishing { since_ns: now_ns };
         self.note_change(Weight::Decisive);
         // Before they are told to end.
-        self.ask_for_marks();
+        self.ask_for_marks(now_ns);
         for index in 0..self.plan.replicas {
             let seat = &mut self.seats[index as usize];
             seat.replace_at_ns = None;

@@ -24,7 +24,7 @@ impl Run {
                 break;
             }
         }
-        self.ask_for_marks();
+        self.ask_for_marks(now_ns);
     }
 
     fn replace_seats(&mut self, now_ns: u64) {
@@ -158,6 +158,8 @@ impl Run {
 
     /// Takes the agent at `index` into a stage from its beginning, or into one that needs no common start.
     pub(super) fn take_in(&mut self, index: u32, stage: u32, armed: bool, reason: &str, now_ns: u64) {
+        // Whoever does not know that it was let in would not wait for it.
+        self.note_change(Weight::Decisive);
         let seat = &mut self.seats[index as usize];
         seat.begin(now_ns);
         if armed {

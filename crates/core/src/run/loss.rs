@@ -24,7 +24,6 @@ impl Run {
             return;
         }
         self.note_change(Weight::Decisive);
-        self.give_standing_up(index);
         if !dead {
             // One that is heard, or will be, learns that it is out; one that is not ends by itself.
             self.send(index, Directive::Superseded);

@@ -6,17 +6,22 @@
 //! killed at once. It deliberately knows nothing of documents and of storage.
 //!
 //! Architecture invariant: names are marked before they are used. A put lease is given out only below the bound that
-//! the marker is known to bear, so no put of a killed run is ever unknown to a cleanup. The bound grows by doubling and
-//! is written down exactly at the end, so that a killed run costs a later cleanup at most about as many look-ups as
-//! there were puts.
+//! the marker is known to bear, so no put of a killed run is ever unknown to a cleanup. The bound is about what the stage
+//! will have put in its window (of one without a window it grows by doubling), and is written down exactly at the end:
+//! a killed run costs a later cleanup at most about as many look-ups as it was to put. And so it seldom has to grow, which
+//! needs the record to be written, while somebody may be unable to.
 
 use super::message::{Directive, Mark};
 use super::pool::{Holder, LEASES_IN_HAND};
 use super::record::Weight;
 use super::work::has_puts;
-use super::{Current, Phase, Run, StageState};
-use crate::plan::{Existing, Sharing, StageKind};
+use super::{Current, Phase, Run, StageState, Start};
+use crate::op::Op;
+use crate::plan::{ExecutePlan, Existing, Sharing, StageKind};
 use serde::{Deserialize, Serialize};
+
+/// How far ahead of puts their names are marked: no outage of the record that passes between two markings stops them.
+const AHEAD_NS: u64 = 1_800_000_000_000;
 
 /// What is known of one place: the shared one, or an agent's own.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -120,13 +125,13 @@ impl Run {
     }
 
     /// Asks keepers to write what their markers lack.
-    pub(super) fn ask_for_marks(&mut self) {
+    pub(super) fn ask_for_marks(&mut self, now_ns: u64) {
         if !matches!(self.phase, Phase::Stage(_) | Phase::Finishing { .. }) || self.is_cleaning() {
             return;
         }
         for space in super::work::spaces(&self.plan).collect::<Vec<_>>() {
             let Some(holder) = self.keeper_of(space) else { continue };
-            let Some(mark) = self.mark_wanted(space) else { continue };
+            let Some(mark) = self.mark_wanted(space, now_ns) else { continue };
             let facts = self.places.entry(space).or_default();
             if facts.asked != Some((holder, mark)) {
                 facts.asked = Some((holder, mark));
@@ -144,26 +149,26 @@ impl Run {
     }
 
     /// What the marker of a place should say now; `None` where it need not say anything yet.
-    fn mark_wanted(&self, space: Option<u32>) -> Option<Mark> {
+    fn mark_wanted(&self, space: Option<u32>, now_ns: u64) -> Option<Mark> {
         let writes = self.plan.existing != Existing::Reuse;
         let prepared = writes
             && self.plan.stages.iter().zip(&self.stages).any(|(stage, facts)| {
                 facts.state == StageState::Done && matches!(stage.kind, StageKind::Prepare { .. })
             });
-        let mark = Mark { space, prepared, puts_below: self.puts_bound(space) };
+        let mark = Mark { space, prepared, puts_below: self.puts_bound(space, now_ns) };
         let said = self.places.get(&space).is_some_and(|facts| facts.asked.is_some());
         (said || prepared || mark.puts_below > 0).then_some(mark)
     }
 
     /// Below which index the puts of this run lie, or will in a while.
-    fn puts_bound(&self, space: Option<u32>) -> u64 {
+    fn puts_bound(&self, space: Option<u32>, now_ns: u64) -> u64 {
         let facts = self.places.get(&space).copied().unwrap_or_default();
-        let asked = facts.asked.map_or(0, |(_, mark)| mark.puts_below);
         let Some(puts) = &self.puts else { return 0 };
         if matches!(self.phase, Phase::Finishing { .. }) {
-            // Never more than was asked for: what nobody was ever allowed to use needs no word.
-            return puts.touched_below(space).min(asked);
+            return puts.touched_below(space);
         }
+        // Never less than the marker bears, whoever asked for it.
+        let asked = facts.asked.map_or(0, |(_, mark)| mark.puts_below).max(puts.allowed_below(space));
         let Phase::Stage(current) = &self.phase else { return asked };
         // Who is gone for good puts nothing more.
         if !self.puts_in(current) || space.is_some_and(|own| !self.seats[own as usize].is_live()) {
@@ -173,11 +178,44 @@ impl Run {
         let sharing = if space.is_none() { u64::from(self.plan.replicas) } else { 1 };
         let first = sharing * LEASES_IN_HAND as u64 * puts.first_size();
         let used = puts.given_below(space).saturating_sub(base);
-        // Asked for anew when half of it is used, so that nobody waits for the storage of the marker.
-        if used.saturating_mul(2) < asked.saturating_sub(base) {
+        // What is asked for, and with how little left it is asked for anew: so early that nobody waits for the storage of
+        // the marker, and so seldom that most outages of whoever keeps our record pass in between.
+        let (more, least) = match self.puts_to_come(current, puts.speed(), now_ns) {
+            Some(come) => {
+                let come = come.div_ceil(u64::from(self.plan.replicas) / sharing);
+                (come.saturating_add(first), come / 2 + first / 4)
+            }
+            None => (used.max(first), used.max(first) / 2),
+        };
+        let given = base.saturating_add(used);
+        if asked.saturating_sub(given) >= least.max(1) {
             return asked;
         }
-        base.saturating_add(used).saturating_add(used.max(first)).min(super::work::PUT_END)
+        given.saturating_add(more).min(super::work::PUT_END)
+    }
+
+    /// Puts of the cluster until the window ends, within [`AHEAD_NS`], as far as its rate is known; `None` where there is no
+    /// window. `speed`: puts a second lately.
+    fn puts_to_come(&self, current: &Current, speed: u64, now_ns: u64) -> Option<u64> {
+        let stages = current.first..=current.last;
+        let length_ns: u64 = stages.clone().map(|stage| self.window_ns(stage)).sum::<Option<u64>>()?;
+        let since_ns = match current.start {
+            Start::Going { at_ns } => now_ns.saturating_sub(at_ns),
+            Start::Staging { .. } | Start::Countdown { .. } | Start::Arming { .. } => 0,
+        };
+        let left_ns = length_ns.saturating_sub(since_ns).min(AHEAD_NS);
+        let with_puts = stages
+            .filter_map(|stage| self.plan.stages[stage as usize].kind.execute())
+            .filter(|e| has_puts(e));
+        let planned: Option<Vec<u64>> = with_puts.map(milli_puts_per_second).collect();
+        let planned = planned.and_then(|rates| rates.into_iter().max());
+        let milli = match (planned, speed.saturating_mul(1_000)) {
+            (Some(planned), 0) => planned,
+            (Some(planned), seen) => planned.min(seen),
+            (None, seen) => seen,
+        };
+        let puts = u128::from(milli) * u128::from(left_ns) / 1_000_000_000_000;
+        Some(u64::try_from(puts).unwrap_or(u64::MAX))
     }
 
     fn puts_in(&self, current: &Current) -> bool {
@@ -197,4 +235,15 @@ impl Run {
             .filter(|space| self.keeper_of(*space).is_some())
             .all(|space| puts.is_allowed(space))
     }
+}
+
+/// Puts a second of an open loop, in thousandths; `None` of a closed one.
+fn milli_puts_per_second(execute: &ExecutePlan) -> Option<u64> {
+    let rate = execute.rate.as_ref()?;
+    let weight = |of: fn(Op) -> bool| -> u128 {
+        execute.operations_mix.iter().filter(|op| of(op.op)).map(|op| u128::from(op.weight)).sum()
+    };
+    let (puts, all) = (weight(|op| op == Op::Put), weight(|_| true));
+    let milli = u128::from(rate.milli_operations_per_second) * puts / all.max(1);
+    Some(u64::try_from(milli).unwrap_or(u64::MAX))
 }

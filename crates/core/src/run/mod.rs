@@ -374,6 +374,9 @@ impl Run {
             self.refuse(index, what, now_ns);
             return false;
         }
+        if to.is_terminal() {
+            self.give_standing_up(index);
+        }
         let seat = &mut self.seats[index as usize];
         let notable = matches!(to, AgentState::Disconnected { .. } | AgentState::Stalled { .. })
             || matches!(seat.state, AgentState::Disconnected { .. } | AgentState::Stalled { .. })

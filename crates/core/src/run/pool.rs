@@ -152,6 +152,12 @@ impl Pool {
         *allowed = below.max(*allowed);
     }
 
+    /// The bound that the marker of a place is known to bear; 0 where it bears none.
+    #[must_use]
+    pub fn allowed_below(&self, space: Option<u32>) -> u64 {
+        self.allowed.get(&space).copied().unwrap_or(0)
+    }
+
     /// Whether there is something in `space` that puts may use.
     #[must_use]
     pub fn is_allowed(&self, space: Option<u32>) -> bool {
@@ -162,7 +168,7 @@ impl Pool {
     fn room(&self, space: Option<u32>, free: &RangeSet) -> u64 {
         let Some(&(start, end)) = free.ranges().first() else { return 0 };
         let below = match self.kind {
-            LeaseKind::Put => self.allowed.get(&space).copied().unwrap_or(0),
+            LeaseKind::Put => self.allowed_below(space),
             LeaseKind::Prepare | LeaseKind::Cleanup | LeaseKind::Operations => u64::MAX,
         };
         end.min(below).saturating_sub(start)
@@ -187,6 +193,13 @@ impl Pool {
     #[must_use]
     pub fn first_size(&self) -> u64 {
         self.first_size
+    }
+
+    /// Objects a second, of everybody together, as the last leases showed; 0 before the first one is finished.
+    #[must_use]
+    pub fn speed(&self) -> u64 {
+        // Leases are sized to last a second each.
+        self.next_size.values().fold(0, |sum, size| sum.saturating_add(*size))
     }
 
     /// How many leases `index` holds.

@@ -266,6 +266,7 @@ impl Run {
             .or_else(|| missed.then(|| self.last_window(current, at_ns)));
         let Some((stage, start_ns)) = open.filter(|_| fresh) else { return false };
         if !missed {
+            self.note_change(Weight::Decisive);
             self.seats[index as usize].begin(now_ns);
             self.place(index, Position::Stage { stage, step: Step::Waiting }, "joins late", now_ns);
         }

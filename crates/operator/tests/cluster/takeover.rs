@@ -162,9 +162,14 @@ spec:
     }
 
     pub(crate) async fn logs(&self) -> String {
+        self.logs_of(&self.replicas().await)
+    }
+
+    /// The logs of these pods of the operator, and of all agents; whether or not there is an API server.
+    fn logs_of(&self, replicas: &[String]) -> String {
         let mut all = String::new();
-        for pod in self.replicas().await {
-            all += &format!("--- {pod}\n{}", self.node.logs(&self.home, &pod, "operator"));
+        for pod in replicas {
+            all += &format!("--- {pod}\n{}", self.node.logs(&self.home, pod, "operator"));
         }
         for index in 0..3 {
             for pod in ["a", "b"].map(|name| format!("{name}-{index}-0")) {
@@ -346,6 +351,7 @@ async fn a_run_goes_on_while_the_api_server_is_gone() {
     let runs = installed.apply("a", 300, outage_s + 25).await;
     let run = installed.until(&runs, "a", "measuring", |run| at(run, "mixed")).await;
     let before = epoch(&run);
+    let replicas = installed.replicas().await;
     cluster.stop_api_server();
     let (gone, asked_before) = (Instant::now(), installed.server.data("GET"));
     if asked.is_some() {
@@ -356,7 +362,11 @@ async fn a_run_goes_on_while_the_api_server_is_gone() {
         let done = installed.server.data("GET");
         tokio::time::sleep(Duration::from_secs(3).min(outage)).await;
         if installed.server.data("GET") == done {
-            panic!("the agents stand still {:?} after it went\n{}", gone.elapsed(), installed.logs().await);
+            panic!(
+                "the agents stand still {:?} after it went\n{}",
+                gone.elapsed(),
+                installed.logs_of(&replicas)
+            );
         }
     }
     assert!(installed.server.data("GET") > asked_before);

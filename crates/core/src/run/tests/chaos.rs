@@ -232,10 +232,15 @@ fn nonsense(seed: u64) {
     panic!("seed {seed} does not end: {:?} {:?}", run.phase, run.view().agents);
 }
 
-/// Seeds that once found a bug: an adopter that answered after another had been asked was taken for the keeper.
+/// Seeds that once found a bug.
 #[test]
 fn what_was_found_once_stays_found() {
+    // An adopter that answered after another had been asked was taken for the keeper.
     chaos(5_749_973_765_342_203_424, false);
+    // An agent that ended while it was aborted, and while its standing was awaited, was awaited for ever.
+    chaos(9_554_982_193_174_282_347, true);
+    // A stage was over before a replacement was heard that the coordinator before had let into it.
+    chaos(13_710_132_673_779_438_561, true);
 }
 
 #[test]
