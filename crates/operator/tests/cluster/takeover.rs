@@ -279,7 +279,8 @@ async fn the_other_replica_goes_on_when_the_leader_is_killed_or_asked_to_end() {
         installed.until(&runs, "a", "handed over", move |run| epoch(run) > between && joined(run) == 3).await;
     let took = began.elapsed();
     eprintln!("asked to end: in hand after {took:?}");
-    assert!(took < IN_HAND, "a hand-over took {took:?}");
+    // Less than a Lease lasts: it was let go, not waited out.
+    assert!(took < Duration::from_secs(8), "a hand-over took {took:?}");
     assert!(epoch(&run) > between);
     let run = installed.until(&runs, "a", "finished", |run| finished(Some(run))).await;
     let report = installed.checked_report(&run).await;
