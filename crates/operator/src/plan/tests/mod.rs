@@ -153,8 +153,10 @@ impl World {
             }
             Action::TryPod => {
                 assert!(self.pods.is_empty() && self.run.names.is_empty(), "it is known by now");
-                let refused = |why: &Rejection| Rejected { at: self.now, why: why.clone(), holder: None };
-                self.trial = Trial::of(self.refuses.as_ref().map_or(Ok(()), |why| Err(refused(why))));
+                self.trial = Trial::of(match self.refuses.clone() {
+                    Some(why) => Err(Rejected { at: self.now, why, holder: None }),
+                    None => Ok(()),
+                });
             }
             Action::AddFinalizer => {
                 assert!(!self.run.finalizer && !self.run.deleting);
