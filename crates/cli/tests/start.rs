@@ -234,8 +234,8 @@ fn nobody_starts_while_one_has_not_acknowledged() {
     // The first start came and went without agent 1: it is armed again.
     wait_for_line(&dir, "coordinator.log", "round 2");
     let others = log(&dir, 0);
-    assert!(others.contains("said says=Armed"), "agent 0 acknowledged the first start:\n{others}");
-    assert!(!others.contains("said says=Started"), "agent 0 started alone:\n{others}");
+    assert!(others.contains("says=Armed"), "agent 0 acknowledged the first start:\n{others}");
+    assert!(!others.contains("says=Started"), "agent 0 started alone:\n{others}");
     signal(deaf.pid, Signal::CONT);
     assert!(run.is_running(), "{}", run.stderr());
     run.wait(common::LONG).expect_code(0);
@@ -272,15 +272,15 @@ fn whoever_has_no_commit_does_not_start_and_says_so() {
     let slow = common::agents(run.pid()).into_iter().find(|agent| agent.index == 0).expect("agent 0 lives");
     signal(slow.pid, Signal::STOP);
     // Agent 1 has acknowledged, agent 0 has not, so there is no commit yet; none gets through to agent 1 from here on.
-    wait_for_line(&dir, "agents/agent-1-0.log", "said says=Armed");
+    wait_for_line(&dir, "agents/agent-1-0.log", "says=Armed");
     proxy.set(Network::HoldDown);
     signal(slow.pid, Signal::CONT);
     wait_for_line(&dir, "coordinator.log", "Committed");
-    wait_for_line(&dir, "agents/agent-1-0.log", "said says=MissedStart");
-    wait_for_line(&dir, "agents/agent-0-0.log", "said says=Started");
+    wait_for_line(&dir, "agents/agent-1-0.log", "says=MissedStart");
+    wait_for_line(&dir, "agents/agent-0-0.log", "says=Started");
     proxy.set(Network::Pass);
     let ended = run.wait(common::LONG);
-    assert!(!log(&dir, 1).contains("said says=Started"), "it started without a commit:\n{}", log(&dir, 1));
+    assert!(!log(&dir, 1).contains("says=Started"), "it started without a commit:\n{}", log(&dir, 1));
     let report = common::report(&dir);
     ended.expect_code(2);
     assert_eq!(report.outcome, Outcome::Partial, "a window of one agent is missing, and that is said");
