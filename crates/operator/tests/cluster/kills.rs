@@ -11,6 +11,7 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use lockstep_api::BenchmarkRun;
 use lockstep_testcluster::{LIMIT, eventually};
+use lockstep_testkit::s3::Fault;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -205,11 +206,14 @@ fn came(installed: &Installed<'_>, leader: &str) -> usize {
 async fn an_operator_killed_between_any_two_of_its_steps_loses_and_doubles_nothing() {
     let installed = Installed::with_log(2, "info,lockstep_coordinator=debug").await;
     let gate = Gate::before(installed.cluster, &installed.namespace).await;
-    let runs = installed.apply("a", 600, 5).await;
+    // Progress is written every two seconds: until it shows the stage, the stage lasts, on however fast a machine.
+    let slow = installed.server.fault(Fault::delay(Duration::from_millis(50)).verb("PUT"));
+    let runs = installed.apply("a", 600, 8).await;
     let mut hunted = Hunted { installed, gate, runs, dead: Vec::new() };
     let began = Instant::now();
     let run = hunted.installed.until(&hunted.runs, "a", "preparing", |run| at(run, "prepare")).await;
     let first = epoch(&run);
+    slow.release();
 
     // What was submitted first waits a moment for what comes with it: that long it is not merged.
     let (in_time, trap) = hunted.killed_with_a_result("submit | merge", STAGE[0].is).await;
