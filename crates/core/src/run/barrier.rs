@@ -124,8 +124,7 @@ impl Run {
 
     pub(super) fn is_window_over(&self, current: &Current, now_ns: u64) -> bool {
         let Start::Going { at_ns } = current.start else { return false };
-        let lengths: Option<u64> = (current.first..=current.last).map(|stage| self.window_ns(stage)).sum();
-        lengths.is_some_and(|length_ns| now_ns >= at_ns + length_ns)
+        self.length_ns(current).is_some_and(|length_ns| now_ns >= at_ns + length_ns)
     }
 
     fn end_stages(&mut self, current: &Current, now_ns: u64) {

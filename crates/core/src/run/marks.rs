@@ -198,7 +198,7 @@ impl Run {
     /// window. `speed`: puts a second lately.
     fn puts_to_come(&self, current: &Current, speed: u64, now_ns: u64) -> Option<u64> {
         let stages = current.first..=current.last;
-        let length_ns: u64 = stages.clone().map(|stage| self.window_ns(stage)).sum::<Option<u64>>()?;
+        let length_ns = self.length_ns(current)?;
         let since_ns = match current.start {
             Start::Going { at_ns } => now_ns.saturating_sub(at_ns),
             Start::Staging { .. } | Start::Countdown { .. } | Start::Arming { .. } => 0,

@@ -308,6 +308,11 @@ impl Run {
         self.plan.stages[stage as usize].kind.execute().and_then(|execute| execute.duration).map(nanos)
     }
 
+    /// Length of the windows of all stages under way, one behind the other; `None` where one has no window.
+    pub(super) fn length_ns(&self, current: &Current) -> Option<u64> {
+        (current.first..=current.last).map(|stage| self.window_ns(stage)).sum()
+    }
+
     /// Whether the results of `stage` count.
     pub(super) fn counts(&self, stage: u32) -> bool {
         self.plan.stages[stage as usize].kind.execute().is_some_and(|execute| !execute.discard)

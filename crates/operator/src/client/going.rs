@@ -8,6 +8,7 @@
 
 use super::apply;
 use super::context::Context;
+use crate::pods::rejected::is_of_a_namespace_that_goes;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
 use kube::{Client, ResourceExt};
@@ -59,7 +60,7 @@ async fn goes(client: Client, namespace: &str) -> bool {
     map.metadata.generate_name = Some("lockstep-".to_owned());
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     match maps.create(&dry, &map).await {
-        Err(kube::Error::Api(status)) => status.code == 403 && status.message.contains("being terminated"),
+        Err(kube::Error::Api(status)) => is_of_a_namespace_that_goes(status.code, &status.message),
         _ => false,
     }
 }

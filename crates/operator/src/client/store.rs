@@ -7,6 +7,7 @@ use super::fenced::StoreError;
 use super::memo::Memo;
 use super::parts::{MayWrite, Parts};
 use crate::pods::build::RunIdentity;
+use crate::pods::rejected::is_of_a_namespace_that_goes;
 use kube::Client;
 use lockstep_coordinator::{Persisted, Persisting, RecordError, Recording, ResultStore};
 use lockstep_core::results::part::StagePart;
@@ -82,7 +83,10 @@ impl ResultStore for RunStore {
             match memo.lock().await.save(document).await {
                 Ok(()) => Ok(()),
                 Err(StoreError::Fenced { .. }) => Err(RecordError::Replaced),
-                Err(StoreError::Api(_, error)) if is_of_a_namespace_that_goes(&error) => {
+                Err(StoreError::Api(_, error))
+                    if matches!(&*error, kube::Error::Api(status)
+                        if is_of_a_namespace_that_goes(status.code, &status.message)) =>
+                {
                     going.store(true, Ordering::Release);
                     Ok(())
                 }
@@ -90,11 +94,6 @@ impl ResultStore for RunStore {
             }
         })
     }
-}
-
-/// Whether something could not be made because its namespace is being deleted.
-fn is_of_a_namespace_that_goes(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 403 && status.message.contains("being terminated"))
 }
 
 /// An error with its source, in one line.

@@ -34,6 +34,12 @@ pub enum Rejection {
     Again,
 }
 
+/// Whether the API server makes nothing more in a namespace, since it is being deleted.
+#[must_use]
+pub fn is_of_a_namespace_that_goes(code: u16, message: &str) -> bool {
+    code == 403 && message.contains("being terminated")
+}
+
 /// Judges a refusal of pod `pod` in `namespace`.
 #[must_use]
 pub fn judge(refusal: &ApiRefusal, pod: &str, namespace: &str) -> Rejection {
@@ -43,7 +49,7 @@ pub fn judge(refusal: &ApiRefusal, pod: &str, namespace: &str) -> Rejection {
     let problem = || Problem::new(what.clone(), cut(message)).exit(exit::UNREACHABLE);
     match code {
         409 if reason == "AlreadyExists" => Rejection::NameTaken,
-        403 if text.contains("being terminated") => Rejection::NamespaceGoes,
+        _ if is_of_a_namespace_that_goes(*code, &text) => Rejection::NamespaceGoes,
         // The API server has not looked at a definition yet that was just installed (OwnerReferencesPermissionEnforcement).
         403 if text.contains("cannot find restmapping") => Rejection::Again,
         403 if text.contains("exceeded quota") => Rejection::Wait(
