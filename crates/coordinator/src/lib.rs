@@ -11,6 +11,7 @@ mod clock;
 pub mod counters;
 pub mod host;
 mod incoming;
+mod kept;
 mod link;
 mod live;
 pub mod progress;

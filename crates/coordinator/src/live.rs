@@ -1,17 +1,22 @@
 //! What was measured so far: interval records of all agents, merged by stage and second.
 //!
-//! Percentiles of a second are those of the merged histogram, so they are exact over the cluster. Histograms of
-//! seconds long past are dropped to keep memory flat; counts never are.
+//! Percentiles of a second are those of the merged histogram, so they are exact over the cluster. Histograms of seconds
+//! that are over are packed, and of the oldest ones of a long stage only two percentiles are kept; counts always are.
 
 use crate::host::LiveStage;
+use crate::kept::Kept;
 use lockstep_core::results::part::{PartState, StagePart};
-use lockstep_core::results::recorder::{Interval, StageRecord};
+use lockstep_core::results::recorder::Interval;
 use lockstep_core::results::series::Series;
 use lockstep_core::run::view::RunView;
 use std::collections::{BTreeMap, HashMap};
 
 /// How long a rate is shown that nothing renews, nanoseconds.
 const STALE_NS: u64 = 3_000_000_000;
+/// Seconds behind the youngest one from which on a second is over, but for agents that come back.
+const YOUNG_S: u32 = 10;
+/// What packed response times of one stage may take, bytes: an hour, if they spread over some thousand buckets.
+const PACKED_BYTES_MAX: usize = 64 << 20;
 
 /// One attempt of one agent in one stage.
 type Key = (u32, u32, u32);
@@ -26,7 +31,7 @@ pub(crate) struct Live {
 
 #[derive(Debug, Default)]
 struct Reported {
-    record: StageRecord,
+    kept: Kept,
     last_second: u32,
     heard_ns: u64,
     settled: bool,
@@ -45,6 +50,7 @@ impl Live {
         let stage = interval.stage as usize;
         let Some(series) = self.stages.get_mut(stage) else { return };
         series.add(interval.second, &interval.totals, true);
+        series.settle(interval.second.saturating_sub(YOUNG_S), PACKED_BYTES_MAX);
         let sums = &mut self.totals[stage];
         sums.0 += interval.totals.operations();
         sums.1 += interval.totals.bytes();
@@ -53,7 +59,7 @@ impl Live {
         reported.last_second = reported.last_second.max(interval.second);
         reported.heard_ns = now_ns;
         if !reported.settled {
-            reported.record.absorb(interval);
+            reported.kept.add(interval);
         }
     }
 
@@ -77,8 +83,7 @@ impl Live {
         sums.2 += so_far.totals.errors();
         reported.last_second = reported.last_second.max(so_far.second);
         reported.heard_ns = now_ns;
-        reported.record.totals.merge(&so_far.totals);
-        reported.record.series.merge(by_second);
+        reported.kept.restore(&so_far.totals, by_second);
     }
 
     /// A result that was persisted under another coordinator.
@@ -94,7 +99,7 @@ impl Live {
     pub(crate) fn settle(&mut self, part: &StagePart) {
         let key = (part.stage, part.agent, part.attempt);
         let reported = self.reported.entry(key).or_default();
-        let (seen, final_count) = (reported.record.totals.operations(), part.totals.operations());
+        let (seen, final_count) = (reported.kept.operations(), part.totals.operations());
         if !reported.settled && seen > final_count {
             tracing::warn!(
                 agent = part.agent,
@@ -105,7 +110,7 @@ impl Live {
             );
         }
         reported.settled = true;
-        reported.record = StageRecord::default();
+        reported.kept = Kept::default();
     }
 
     /// What stands in the live view; `working`: the agents that are in the stage under way.
@@ -124,16 +129,15 @@ impl Live {
         let row = second
             .and_then(|second| self.stages[stage].row(second))
             .map(lockstep_core::results::series::SecondRow::overall);
-        let quantile =
-            |q| row.as_ref().and_then(|row| row.response.as_ref()).and_then(|h| h.value_at_quantile(q));
+        let percentiles = row.as_ref().and_then(|row| row.response.as_ref()?.p50_p99_ns());
         LiveStage {
             operations,
             bytes,
             errors,
             operations_per_s: row.as_ref().map_or(0.0, |row| row.count as f64),
             bytes_per_s: row.as_ref().map_or(0.0, |row| row.bytes as f64),
-            p50_ns: quantile(0.5),
-            p99_ns: quantile(0.99),
+            p50_ns: percentiles.map(|(p50_ns, _)| p50_ns),
+            p99_ns: percentiles.map(|(_, p99_ns)| p99_ns),
         }
     }
 
@@ -173,8 +177,8 @@ impl Live {
                 unaccounted_from_ns: from_ns,
                 unaccounted_to_ns: until_ns.saturating_sub(start_ns.unwrap_or(until_ns)).max(from_ns),
             };
-            part.totals = reported.record.totals;
-            part.series = reported.record.series;
+            let record = reported.kept.unpack();
+            (part.totals, part.series) = (record.totals, record.series);
             part
         });
         parts.collect()

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// How often the director looks at the workers while they work.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(100);
 /// How often it looks when nothing is under way.
 const REST: Duration = Duration::from_secs(3600);
 

@@ -5,14 +5,18 @@
 //! like a stall. All of it is relaxed atomics on cache lines that no other worker writes.
 
 use lockstep_core::op::Op;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Told to all workers of a stage at once; never taken back (each stage has its own).
 #[derive(Debug, Default)]
 pub struct Stop {
     flag: AtomicBool,
     notify: tokio::sync::Notify,
+    /// The same for plain threads.
+    parked: Mutex<()>,
+    changed: Condvar,
 }
 
 impl Stop {
@@ -20,6 +24,9 @@ impl Stop {
     pub fn stop(&self) {
         self.flag.store(true, Ordering::Release);
         self.notify.notify_waiters();
+        // Whoever looked at the flag before holds this until it is parked, and so hears of the change.
+        drop(self.parked.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
     }
 
     /// Whether everybody shall stop.
@@ -27,6 +34,13 @@ impl Stop {
     #[must_use]
     pub fn stopped(&self) -> bool {
         self.flag.load(Ordering::Relaxed)
+    }
+
+    /// Parks the thread until everybody shall stop, for `at_most`.
+    pub fn park(&self, at_most: Duration) {
+        let parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        // Poisoned or early: the caller looks again anyway.
+        drop(self.changed.wait_timeout_while(parked, at_most, |()| !self.stopped()));
     }
 
     /// Waits until everybody shall stop.

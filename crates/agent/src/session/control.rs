@@ -21,10 +21,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 
-/// How often the loop looks at time.
-const TICK: Duration = Duration::from_millis(20);
+/// How often the loop looks at time though nothing is due: well within [`JUMP_NS`], which it has to notice.
+const TICK_NS: u64 = 250_000_000;
+/// The same while it waits for something that gives no sign.
+const HURRY_NS: u64 = 20_000_000;
 /// A gap between two ticks from which on the process itself was stopped.
 const JUMP_NS: u64 = 2_000_000_000;
 /// After a stop of the process: time for a beat to be answered before anybody is judged.
@@ -115,11 +117,10 @@ impl Control {
         let (wire, mut wires) = mpsc::unbounded_channel();
         tokio::task::spawn_local(lines::keep(self.identity.clone(), self.hail.clone(), wire));
         let mut engine_inbox = self.engine_inbox.take().unwrap_or_else(|| mpsc::unbounded_channel().1);
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut parent_gone = Some(parent_gone);
         let (mut ticked_ns, mut beat_ns) = (now_ns(), 0);
         while !self.left {
+            let due_ns = self.due_ns(ticked_ns, beat_ns).saturating_sub(now_ns());
             tokio::select! {
                 // What the sockets hold is read before time is judged.
                 biased;
@@ -136,7 +137,7 @@ impl Control {
                     parent_gone = None;
                     self.become_orphan("the coordinator's process is gone");
                 }
-                _ = ticks.tick() => {
+                () = sleep(Duration::from_nanos(due_ns)) => {
                     let now_ns = now_ns();
                     self.on_gap(ticked_ns, now_ns);
                     ticked_ns = now_ns;
@@ -151,7 +152,7 @@ impl Control {
             }
         }
         // What was said last goes out before the connection is dropped.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        sleep(Duration::from_millis(50)).await;
         Ended::Released
     }
 
@@ -377,6 +378,14 @@ impl Control {
     /// was sent since comes behind everything that its sockets held.
     fn is_settling(&self, now_ns: u64) -> bool {
         self.answered_ns < self.resumed_ns && now_ns < self.resumed_ns + SETTLE_NS
+    }
+
+    /// When time is to be looked at next.
+    fn due_ns(&self, ticked_ns: u64, beat_ns: u64) -> u64 {
+        let hurries = self.orphaned_ns.is_some() || self.is_settling(ticked_ns);
+        let tick_ns = ticked_ns + if hurries { HURRY_NS } else { TICK_NS };
+        let due_ns = tick_ns.min(beat_ns + self.beat_interval_ns());
+        self.session.due_ns().map_or(due_ns, |armed_ns| due_ns.min(armed_ns))
     }
 
     fn on_tick(&mut self, now_ns: u64) -> Option<Ended> {

@@ -278,6 +278,12 @@ impl Session {
         }
     }
 
+    /// When [`Self::on_tick`] has something to do, if it will.
+    #[must_use]
+    pub fn due_ns(&self) -> Option<u64> {
+        self.armed.as_ref().map(|armed| armed.at_ns)
+    }
+
     /// Time passed.
     #[must_use]
     pub fn on_tick(&mut self, now_ns: u64) -> Vec<Effect> {

@@ -11,6 +11,7 @@ use lockstep_core::plan::TargetPlan;
 use lockstep_core::problem::{Problem, exit};
 use lockstep_core::results::part::EndpointRow;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a worker will do with its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +117,7 @@ impl SimulatedLatency {
         Ok(Self { ns: u64::try_from(options(plan)?.duration("latency").as_nanos()).unwrap_or(u64::MAX) })
     }
 
-    /// Lets the time pass, in slices of at most 50 ms so that a stop is seen.
+    /// Lets the time pass, or ends when told to stop.
     #[inline]
     pub fn pass(self, hands: &Hands) {
         if self.ns > 0 {
@@ -127,14 +128,14 @@ impl SimulatedLatency {
 
 /// Sleeps on a plain thread until `at_ns`, or until told to stop.
 pub fn wait_on_thread(at_ns: u64, hands: &Hands) {
-    /// Longest time for which a stop goes unnoticed, nanoseconds.
-    const SLICE_NS: u64 = 50_000_000;
-    loop {
-        let now_ns = crate::clock::now_ns();
-        if now_ns >= at_ns || hands.stopped() {
-            return;
+    /// The last part is slept through: a parked thread wakes later than one that sleeps. A stop waits for so long.
+    const LAST_NS: u64 = 2_000_000;
+    while !hands.stopped() {
+        match at_ns.saturating_sub(crate::clock::now_ns()) {
+            0 => return,
+            left_ns if left_ns > LAST_NS => hands.stop.park(Duration::from_nanos(left_ns - LAST_NS)),
+            _ => crate::clock::sleep_until(at_ns),
         }
-        crate::clock::sleep_until(at_ns.min(now_ns + SLICE_NS));
     }
 }
 

@@ -7,6 +7,7 @@
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 use lockstep_core::op::Op;
+use lockstep_core::results::response::Response;
 use lockstep_core::results::{Cell, Histogram, Series};
 use std::io;
 use std::time::Duration;
@@ -24,14 +25,6 @@ pub fn render(
     live: Option<&Series>,
 ) -> io::Result<Vec<u8>> {
     let whole = &whole.response().histogram;
-    let seconds = by_second(op, live).filter(|seconds| {
-        seconds.iter().map(|(_, histogram)| histogram.count()).sum::<u64>() == whole.count()
-    });
-    let intervals = seconds.unwrap_or_else(|| vec![(Duration::ZERO, whole)]);
-    let duration = |position: usize| match intervals.len() {
-        1 => Duration::from_nanos(window_ns),
-        _ => intervals.get(position).map_or(Duration::ZERO, |_| Duration::from_secs(1)),
-    };
     let mut bytes = Vec::new();
     let mut serializer = V2DeflateSerializer::new();
     let comments = [
@@ -48,25 +41,35 @@ pub fn render(
     }
     builder.with_max_value_divisor(1e6);
     let mut log = builder.begin_log_with(&mut bytes, &mut serializer)?;
-    for (position, (start, histogram)) in intervals.iter().enumerate() {
-        log.write_histogram(&histogram.to_hdr(), *start, duration(position), None)
-            .map_err(|error| io::Error::other(format!("{error:?}")))?;
+    let mut write = |histogram: &Histogram, start, duration| {
+        let written = log.write_histogram(&histogram.to_hdr(), start, duration, None);
+        written.map_err(|error| io::Error::other(format!("{error:?}")))
+    };
+    match by_second(op, live, whole.count()) {
+        // Unpacked one by one: together they may not fit into memory.
+        Some(seconds) if seconds.len() > 1 => {
+            for (second, response) in seconds {
+                if let Some(histogram) = response.histogram() {
+                    write(&histogram, Duration::from_secs(u64::from(second)), Duration::from_secs(1))?;
+                }
+            }
+        }
+        _ => write(whole, Duration::ZERO, Duration::from_nanos(window_ns))?,
     }
     Ok(bytes)
 }
 
-/// The histograms of an operation by second; `None` where a second lacks its own.
-fn by_second(op: Op, live: Option<&Series>) -> Option<Vec<(Duration, &Histogram)>> {
-    let mut seconds = Vec::new();
+/// Response times of an operation by second; `None` where they are not those of all `count` operations.
+fn by_second(op: Op, live: Option<&Series>, count: u64) -> Option<Vec<(u32, &Response)>> {
+    let (mut seconds, mut counted) = (Vec::new(), 0);
     for (second, row) in live?.iter() {
-        let here = &row.ops[op.index()];
-        match &here.response {
-            _ if here.count == 0 => {}
-            Some(histogram) => seconds.push((Duration::from_secs(u64::from(second)), &**histogram)),
-            None => return None,
+        if let Some(here) = row.op(op).filter(|here| here.count > 0) {
+            let whole = |response: &&Response| !matches!(response, Response::Reduced { .. });
+            seconds.push((second, here.response.as_ref().filter(whole)?));
+            counted += here.count;
         }
     }
-    Some(seconds)
+    (counted == count).then_some(seconds)
 }
 
 #[cfg(test)]

@@ -237,16 +237,10 @@ fn series_of(parts: &[&StagePart], live: Option<&Series>) -> Vec<SeriesRow> {
     let mut rows = Vec::new();
     for (second, row) in series.iter() {
         let live_row = live.and_then(|live| live.row(second));
-        for (op, cell) in Op::ALL.into_iter().zip(&row.ops) {
-            if cell.count == 0 && cell.errors == 0 {
-                continue;
-            }
-            let histogram = live_row
-                .map(|row| &row.ops[op.index()])
-                .filter(|live| live.count == cell.count)
-                .and_then(|live| live.response.as_deref());
-            let quantile =
-                |quantile| histogram?.value_at_quantile(quantile).map(|ns: u64| ns.min(cell.max_ns));
+        for (op, cell) in row.iter() {
+            let known = live_row.and_then(|row| row.op(op)).filter(|live| live.count == cell.count);
+            let percentiles = known.and_then(|live| live.response.as_ref()?.p50_p99_ns());
+            let capped = |ns: u64| ns.min(cell.max_ns);
             let &OpSecond { count, bytes, errors, sum_ns, max_ns, .. } = cell;
             rows.push(SeriesRow {
                 second,
@@ -255,8 +249,8 @@ fn series_of(parts: &[&StagePart], live: Option<&Series>) -> Vec<SeriesRow> {
                 bytes,
                 errors,
                 mean_ns: sum_ns.checked_div(count),
-                p50_ns: quantile(0.5),
-                p99_ns: quantile(0.99),
+                p50_ns: percentiles.map(|(p50_ns, _)| capped(p50_ns)),
+                p99_ns: percentiles.map(|(_, p99_ns)| capped(p99_ns)),
                 max_ns,
             });
         }

@@ -12,6 +12,7 @@ pub mod merge;
 pub mod part;
 pub mod recorder;
 pub mod report;
+pub mod response;
 pub mod series;
 pub mod stage;
 pub mod totals;

@@ -5,7 +5,7 @@
 //! ended; seconds past the window hold what drained. Deliberately a sparse table: a second in which nothing ended
 //! has no row.
 
-use super::histogram::Histogram;
+use super::response::Response;
 use super::totals::Totals;
 use super::wire::{DecodeError, from_base64, put_varint, take_varint, take_varint_u32, to_base64};
 use crate::op::Op;
@@ -31,7 +31,7 @@ pub struct OpSecond {
     pub max_ns: u64,
     /// Response times, where they were kept per second; never a part of them: a merge with a side that lacks
     /// them has none. Not part of the encoded form.
-    pub response: Option<Box<Histogram>>,
+    pub response: Option<Response>,
 }
 
 impl OpSecond {
@@ -40,10 +40,7 @@ impl OpSecond {
         self.response = match (self.response.take(), &other.response) {
             (mine, _) if other.count == 0 => mine,
             (_, theirs) if self.count == 0 => theirs.clone(),
-            (Some(mut mine), Some(theirs)) => {
-                mine.merge(theirs);
-                Some(mine)
-            }
+            (Some(mine), Some(theirs)) => mine.merged(theirs),
             _ => None,
         };
         self.count = self.count.saturating_add(other.count);
@@ -58,43 +55,71 @@ impl OpSecond {
     }
 }
 
-/// One second, by [`Op::index`].
+/// One second. Holds only operations that something is known of: there is a row for each second of each agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecondRow {
-    /// What each operation did.
-    pub ops: [OpSecond; Op::ALL.len()],
+    /// In the order of [`Op::ALL`].
+    ops: Vec<(Op, OpSecond)>,
 }
 
 impl SecondRow {
+    /// What there is, in the order of [`Op::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = (Op, &OpSecond)> + '_ {
+        self.ops.iter().map(|(op, second)| (*op, second))
+    }
+
+    /// What one operation did, if it did anything.
+    #[must_use]
+    pub fn op(&self, op: Op) -> Option<&OpSecond> {
+        self.iter().find_map(|(of, second)| (of == op).then_some(second))
+    }
+
+    /// Adds what an operation did in this second.
+    pub fn add(&mut self, op: Op, more: &OpSecond) {
+        if more.is_empty() {
+            return;
+        }
+        match self.ops.binary_search_by_key(&op.index(), |(of, _)| of.index()) {
+            Ok(at) => self.ops[at].1.merge(more),
+            Err(at) => self.ops.insert(at, (op, more.clone())),
+        }
+    }
+
     /// Adds another row of the same second.
     pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.ops.iter_mut().zip(&other.ops) {
-            mine.merge(theirs);
-        }
+        other.iter().for_each(|(op, more)| self.add(op, more));
     }
 
     /// All operations together.
     #[must_use]
     pub fn overall(&self) -> OpSecond {
         let mut sum = OpSecond::default();
-        for op in &self.ops {
-            sum.merge(op);
-        }
+        self.iter().for_each(|(_, op)| sum.merge(op));
         sum
+    }
+
+    fn responses(&mut self) -> impl Iterator<Item = &mut Response> + '_ {
+        self.ops.iter_mut().filter_map(|(_, op)| op.response.as_mut())
     }
 }
 
 /// Rows by second since the stage's start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Series {
     rows: BTreeMap<u32, SecondRow>,
+    /// Seconds below are packed.
+    packed_below: u32,
+    /// Seconds below are reduced to percentiles.
+    reduced_below: u32,
+    /// What packed response times take, bytes.
+    packed_bytes: usize,
 }
 
 impl Series {
     /// A series without rows.
     #[must_use]
     pub const fn new() -> Self {
-        Self { rows: BTreeMap::new() }
+        Self { rows: BTreeMap::new(), packed_below: 0, reduced_below: 0, packed_bytes: 0 }
     }
 
     /// Adds what was recorded in `second`. With `keep_response`, response times of the second are kept too, for
@@ -103,17 +128,39 @@ impl Series {
         let mut row = SecondRow::default();
         for (op, _, cell) in totals.iter() {
             let response = cell.response();
-            row.ops[op.index()].merge(&OpSecond {
+            let kept = keep_response.then(|| Response::Open(Box::new(response.histogram.clone())));
+            let of_class = OpSecond {
                 count: cell.count(),
                 bytes: cell.bytes,
                 errors: cell.error_count(),
                 sum_ns: response.sum_ns,
                 max_ns: response.max_ns,
-                response: keep_response.then(|| Box::new(response.histogram.clone())),
-            });
+                response: kept,
+            };
+            row.add(op, &of_class);
         }
-        if row.ops.iter().any(|op| !op.is_empty()) {
+        if !row.ops.is_empty() {
             self.rows.entry(second).or_default().merge(&row);
+        }
+    }
+
+    /// Seconds below `below` are over: their response times are packed, and while all packed ones take more than `bytes_max`,
+    /// the oldest are reduced to percentiles. What comes late for a second that was packed is still added.
+    pub fn settle(&mut self, below: u32, bytes_max: usize) {
+        if below <= self.packed_below {
+            return;
+        }
+        for (_, row) in self.rows.range_mut(self.packed_below..below) {
+            self.packed_bytes += row.responses().map(Response::pack).sum::<usize>();
+        }
+        self.packed_below = below;
+        for (second, row) in self.rows.range_mut(self.reduced_below..below) {
+            if self.packed_bytes <= bytes_max {
+                break;
+            }
+            let given_back: usize = row.responses().map(Response::reduce).sum();
+            self.packed_bytes = self.packed_bytes.saturating_sub(given_back);
+            self.reduced_below = second + 1;
         }
     }
 
@@ -164,7 +211,7 @@ impl Series {
 
     /// Forgets the response times of single seconds, and with them most of the memory.
     pub fn drop_response(&mut self) {
-        for op in self.rows.values_mut().flat_map(|row| &mut row.ops) {
+        for (_, op) in self.rows.values_mut().flat_map(|row| &mut row.ops) {
             op.response = None;
         }
     }
@@ -176,13 +223,8 @@ impl Series {
         let mut next = 0;
         for (second, row) in &self.rows {
             put_varint(out, u64::from(*second) - next);
-            let present = row
-                .ops
-                .iter()
-                .enumerate()
-                .fold(0u64, |bits, (at, op)| bits | u64::from(!op.is_empty()) << at);
-            put_varint(out, present);
-            for op in row.ops.iter().filter(|op| !op.is_empty()) {
+            put_varint(out, row.iter().fold(0u64, |bits, (op, _)| bits | 1 << op.index()));
+            for (_, op) in row.iter() {
                 for number in [op.count, op.bytes, op.errors, op.sum_ns, op.max_ns] {
                     put_varint(out, number);
                 }
@@ -211,20 +253,28 @@ impl Series {
                 return Err(DecodeError::OutOfRange);
             }
             let mut row = SecondRow::default();
-            for (at, op) in row.ops.iter_mut().enumerate() {
-                if present >> at & 1 == 1 {
-                    for number in
-                        [&mut op.count, &mut op.bytes, &mut op.errors, &mut op.sum_ns, &mut op.max_ns]
-                    {
-                        *number = take_varint(input)?;
-                    }
+            for op in Op::ALL.into_iter().filter(|op| present >> op.index() & 1 == 1) {
+                let mut second = OpSecond::default();
+                let OpSecond { count, bytes, errors, sum_ns, max_ns, response: _ } = &mut second;
+                for number in [count, bytes, errors, sum_ns, max_ns] {
+                    *number = take_varint(input)?;
                 }
+                row.ops.push((op, second));
             }
             series.rows.insert(second, row);
         }
         if input.is_empty() { Ok(series) } else { Err(DecodeError::Trailing) }
     }
 }
+
+/// Equal when they hold the same, however packed.
+impl PartialEq for Series {
+    fn eq(&self, other: &Self) -> bool {
+        self.rows == other.rows
+    }
+}
+
+impl Eq for Series {}
 
 /// Base64 of the compact form.
 impl Serialize for Series {
@@ -244,6 +294,7 @@ impl<'de> Deserialize<'de> for Series {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cell::Sample;
     use super::super::totals::tests::any_totals;
     use super::*;
     use proptest::collection::vec;
@@ -299,6 +350,14 @@ mod tests {
         }
 
         #[test]
+        fn settling_changes_nothing_but_memory(series in any_series(), late in any_series(), below in 0u32..25) {
+            let mut settled = series.clone();
+            settled.settle(below, usize::MAX);
+            prop_assert_eq!(&settled, &series);
+            prop_assert_eq!(sum(&[&settled, &late]), sum(&[&series, &late]));
+        }
+
+        #[test]
         fn rows_survive_encoding(series in any_series()) {
             let mut bytes = Vec::new();
             series.encode(&mut bytes);
@@ -318,8 +377,8 @@ mod tests {
 
     #[test]
     fn percentiles_are_never_of_a_part() {
-        let histogram = || Some(Box::new(Histogram::new()));
-        let full = OpSecond { count: 2, response: histogram(), ..OpSecond::default() };
+        let response = || Some(Response::Open(Box::default()));
+        let full = OpSecond { count: 2, response: response(), ..OpSecond::default() };
         let bare = OpSecond { count: 1, ..OpSecond::default() };
         let mut merged = full.clone();
         merged.merge(&bare);
@@ -327,5 +386,36 @@ mod tests {
         let mut merged = OpSecond { errors: 4, ..OpSecond::default() };
         merged.merge(&full);
         assert!(merged.response.is_some(), "a side without operations lacks nothing");
+    }
+
+    #[test]
+    fn what_is_kept_of_response_times_is_bounded_and_the_youngest() {
+        let mut totals = Totals::new();
+        for micros in 1..1_000 {
+            let end_ns = micros * 1_000;
+            let sample = Sample {
+                op: Op::Get,
+                size_bytes: 1,
+                intended_ns: 0,
+                start_ns: 0,
+                first_byte_ns: None,
+                end_ns,
+            };
+            totals.record_ok(&sample, false, false);
+        }
+        let (mut series, bytes_max) = (Series::new(), 20_000);
+        for second in 0..100 {
+            series.add(second, &totals, true);
+            series.settle(second, bytes_max);
+        }
+        let response = |second: u32| {
+            let row = series.row(second).and_then(|row| row.op(Op::Get));
+            row.and_then(|op| op.response.clone()).expect("a response")
+        };
+        assert!(matches!(response(99), Response::Open(_)) && matches!(response(98), Response::Packed(_)));
+        assert!(matches!(response(0), Response::Reduced { .. }));
+        assert_eq!(response(0).p50_p99_ns(), response(99).p50_p99_ns());
+        let packed: usize = (0..99).map(|second| response(second).pack()).sum();
+        assert!(packed <= bytes_max && packed > bytes_max / 2, "{packed}");
     }
 }

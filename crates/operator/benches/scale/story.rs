@@ -38,6 +38,12 @@ fn line(line: &str) -> Option<Line> {
     Some(Line { at, what })
 }
 
+/// When the first of these was, seconds after `since`.
+pub fn first_s(story: &[Line], what: &str, since: Timestamp) -> f64 {
+    let first = story.iter().find(|line| line.what == what);
+    first.unwrap_or_else(|| panic!("no {what} in {story:?}")).at.duration_since(since).as_secs_f64()
+}
+
 /// When the last of these was, seconds after `since`.
 pub fn last_s(story: &[Line], what: &str, since: Timestamp) -> f64 {
     let last = story.iter().rfind(|line| line.what == what);

@@ -126,7 +126,9 @@ pub async fn remove_ca(context: &Context, run: &RunIdentity) -> Result<(), kube:
     let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &run.namespace);
     let name = run.ca_config_map();
     match maps.get_opt(&name).await? {
-        Some(there) if owns(run, &there) => delete(&maps, &name, &there.uid().unwrap_or_default()).await,
+        Some(there) if owns(run, &there) => {
+            delete(&maps, &name, &there.uid().unwrap_or_default()).await.map(drop)
+        }
         _ => Ok(()),
     }
 }
@@ -212,19 +214,28 @@ fn holder(pod: &Pod) -> Holder {
     }
 }
 
+/// What is known of an object that was asked to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It is there no more, or it is another by now.
+    Gone,
+    /// It goes, now or later.
+    Goes,
+}
+
 /// Deletes the object of this name and uid; one that is gone, or is another by now, is left as it is.
 ///
 /// # Errors
 /// See [`claim`].
-pub async fn delete<K>(api: &Api<K>, name: &str, uid: &str) -> Result<(), kube::Error>
+pub async fn delete<K>(api: &Api<K>, name: &str, uid: &str) -> Result<Asked, kube::Error>
 where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
     let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
     match api.delete(name, &params).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Ok(_) => Ok(Asked::Goes),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(Asked::Gone),
         Err(error) => Err(error),
     }
 }

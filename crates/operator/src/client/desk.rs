@@ -3,6 +3,7 @@
 //! A round looks at what the stores hold now and does what is due; whatever happens only wakes it. A write that fails ends
 //! the round, is said, and is tried again: not-ready is data, and an answer that was lost shows in the next round.
 
+mod mounts;
 mod pods;
 
 use super::apply;
@@ -26,7 +27,6 @@ use crate::status::{self, Picture, Published, Stand};
 use crate::trust::rotation::Trusted;
 use crate::validate::{Validated, validate};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::Api;
 use kube::runtime::reflector::ObjectRef;
@@ -39,6 +39,7 @@ use lockstep_core::results::Report;
 use lockstep_core::run::message::Told;
 use lockstep_core::run::view::RunView;
 use lockstep_core::thresholds::Outcome;
+use mounts::MountEvents;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -68,6 +69,9 @@ pub struct Desk {
     trial: Trial,
     /// Pods that we made and that the watch has not shown yet.
     made: BTreeMap<Seat, PodFacts>,
+    /// Uids of pods that we have asked to go, and when.
+    asked: BTreeMap<String, Instant>,
+    mounts: MountEvents,
     /// resourceVersion of our last write, until the watch shows it.
     echo: Option<(String, u32)>,
     ca: CaMap,
@@ -120,6 +124,8 @@ impl Desk {
             rejected: BTreeMap::new(),
             trial: Trial::default(),
             made: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            mounts: MountEvents::default(),
             echo: None,
             ca: CaMap::default(),
             remembered: Remembered::default(),
@@ -301,15 +307,6 @@ impl Desk {
         self.echo.is_some()
     }
 
-    /// Pods of the run: those that the watch shows, and those that we have just made.
-    fn pods(&mut self, run: &RunIdentity) -> BTreeMap<Seat, PodFacts> {
-        let seen = self.context.pods_of(run);
-        self.made.retain(|seat, _| !seen.contains_key(seat));
-        let mut pods = self.made.clone();
-        pods.extend(seen);
-        pods
-    }
-
     /// Pods that went after their agent had ended; what was wrong with them is added to `troubles`, and remembered.
     fn gone(
         &mut self,
@@ -446,10 +443,7 @@ impl Desk {
             }
             // Together: see `create_pods`.
             Action::CreatePod(_) => {}
-            Action::DeletePod { name, uid } => {
-                let pods: Api<Pod> = Api::namespaced(context.client.clone(), &identity.namespace);
-                apply::delete(&pods, &name, &uid).await?;
-            }
+            Action::DeletePod { name, uid } => self.delete_pod(identity, &name, uid).await?,
             Action::Begin => {
                 let Some(validated) = validated else { return Ok(()) };
                 if self.store.is_none() {

@@ -6,6 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use lockstep_api::labels;
 
+/// From how long after its pod was placed on an agent that was not started is looked into, seconds.
+const HANGS_S: i64 = 2;
+
 /// Index and attempt of an agent.
 pub type Seat = (u32, u32);
 
@@ -32,6 +35,10 @@ pub struct PodFacts {
     pub deleting: bool,
     /// Its node; `None` while no node was found.
     pub node: Option<String>,
+    /// Since when it has one.
+    pub placed: Option<Timestamp>,
+    /// Whether its agent's container has been started.
+    pub started: bool,
     /// Whether the scheduler has looked and found no node.
     pub unschedulable: bool,
     /// Whether the pod as a whole is over: none of its containers runs any more.
@@ -66,6 +73,11 @@ impl PodFacts {
             created: metadata.creation_timestamp.as_ref().map(|time| time.0),
             deleting: metadata.deletion_timestamp.is_some(),
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty()),
+            placed: condition
+                .filter(|one| one.status == "True")
+                .and_then(|one| one.last_transition_time.as_ref())
+                .map(|time| time.0),
+            started: agent_status(pod).is_some_and(has_started),
             unschedulable: condition.is_some_and(|one| one.reason.as_deref() == Some("Unschedulable")),
             over: pod
                 .status
@@ -85,6 +97,13 @@ impl PodFacts {
             && self.owner_uid.as_ref().is_none_or(|owner| *owner == run.uid)
     }
 
+    /// Whether it has had a node for so long that its agent should have been started, and was not.
+    #[must_use]
+    pub fn hangs(&self, now: Timestamp) -> bool {
+        let placed_s = self.placed.map_or(0, |placed| now.as_second() - placed.as_second());
+        !self.started && self.ended.is_none() && placed_s >= HANGS_S
+    }
+
     /// Whether its agent may still act: it is not known to have ended.
     #[must_use]
     pub fn may_live(&self) -> bool {
@@ -96,4 +115,9 @@ impl PodFacts {
 pub(super) fn agent_status(pod: &Pod) -> Option<&ContainerStatus> {
     let statuses = pod.status.as_ref()?.container_statuses.as_deref()?;
     statuses.iter().find(|status| status.name == labels::AGENT_CONTAINER)
+}
+
+/// Whether a container has been started, ever.
+pub(super) fn has_started(container: &ContainerStatus) -> bool {
+    container.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some())
 }

@@ -6,16 +6,19 @@
 //! what a waiting one costs is [`crate::plan`]'s.
 
 use super::ended::{self, cut};
-use super::facts::agent_status;
+use super::facts::{agent_status, has_started};
 use jiff::Timestamp;
+use k8s_openapi::api::core;
 use k8s_openapi::api::core::v1::{ContainerStateWaiting, ContainerStatus, Pod};
-use k8s_openapi::api::{core, events};
 use lockstep_api::labels;
 use lockstep_api::reasons::Reason;
 use lockstep_core::problem::{Problem, exit};
 
 /// From this long after the container's start on, a missing hello is shown, seconds.
 const HELLO_SHOWN_S: i64 = 5;
+
+/// Reasons of Events that tell of a mount that fails.
+pub const MOUNT_FAILURES: [&str; 2] = ["FailedMount", "FailedAttachVolume"];
 
 /// What is wrong with one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +42,7 @@ pub enum Weight {
     Ended,
 }
 
-/// An Event about a pod, of either API.
+/// An Event about a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodEvent {
     /// Its reason, e.g. `FailedMount`.
@@ -52,13 +55,6 @@ impl From<&core::v1::Event> for PodEvent {
     fn from(event: &core::v1::Event) -> Self {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         Self { reason: text(&event.reason), note: text(&event.message) }
-    }
-}
-
-impl From<&events::v1::Event> for PodEvent {
-    fn from(event: &events::v1::Event) -> Self {
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        Self { reason: text(&event.reason), note: text(&event.note) }
     }
 }
 
@@ -103,13 +99,9 @@ fn starting(pod: &Pod, events: &[PodEvent]) -> Option<Trouble> {
     if waiting.is_some() || agent_status(pod).is_some_and(has_started) {
         return waiting;
     }
-    let is_mount = |event: &&PodEvent| matches!(event.reason.as_str(), "FailedMount" | "FailedAttachVolume");
+    let is_mount = |event: &&PodEvent| MOUNT_FAILURES.contains(&event.reason.as_str());
     let event = events.iter().rev().find(is_mount)?;
     Some(trouble(pod, Reason::FailedMount, &event.note, Weight::Waits))
-}
-
-fn has_started(container: &ContainerStatus) -> bool {
-    container.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some())
 }
 
 fn container_trouble(

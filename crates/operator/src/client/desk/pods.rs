@@ -1,60 +1,78 @@
-//! What a desk asks of its run's pods, and how it makes them: several at a time, after whom they are to trust.
+//! The pods of a desk's run: what is known of them, how they are made (several at a time, after whom they are to trust),
+//! and how they are asked to go.
 
 use super::{Desk, RoundError};
-use crate::client::apply;
+use crate::client::apply::{self, Asked};
 use crate::plan::{Action, Step, Trial};
 use crate::pods::build::RunIdentity;
 use crate::pods::facts::{PodFacts, Seat};
-use crate::pods::trouble::{self, PodEvent, Trouble};
+use crate::pods::trouble::{self, Trouble};
 use crate::trust::rotation::Trusted;
 use crate::validate::Validated;
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
-use kube::api::{Api, ListParams};
+use kube::api::Api;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-/// Events of one pod that are looked at.
-const POD_EVENTS_MAX: u32 = 20;
+/// From when on a pod that was asked to go, and does not show it, is asked again.
+const ASKED_AGAIN: Duration = Duration::from_secs(10);
 
 impl Desk {
+    /// Pods of the run: those that the watch shows, and those that we have just made. One that we have asked to go is
+    /// going, though the watch does not show that yet.
+    pub(super) fn pods(&mut self, run: &RunIdentity) -> BTreeMap<Seat, PodFacts> {
+        let seen = self.context.pods_of(run);
+        self.made.retain(|seat, _| !seen.contains_key(seat));
+        let mut pods = self.made.clone();
+        pods.extend(seen);
+        self.asked.retain(|uid, at| at.elapsed() < ASKED_AGAIN && pods.values().any(|pod| pod.uid == *uid));
+        for pod in pods.values_mut() {
+            pod.deleting |= self.asked.contains_key(&pod.uid);
+        }
+        pods
+    }
+
+    /// Asks a pod to go.
+    pub(super) async fn delete_pod(
+        &mut self,
+        run: &RunIdentity,
+        name: &str,
+        uid: String,
+    ) -> Result<(), RoundError> {
+        let pods: Api<core::Pod> = Api::namespaced(self.context.client.clone(), &run.namespace);
+        if apply::delete(&pods, name, &uid).await? == Asked::Gone {
+            // The watch may have shown it come and go while nobody looked.
+            self.made.retain(|_, pod| pod.uid != uid);
+        }
+        self.asked.insert(uid, Instant::now());
+        Ok(())
+    }
+
     /// What is wrong with its pods.
     pub(super) async fn troubles(
-        &self,
+        &mut self,
         run: &RunIdentity,
         pods: &BTreeMap<Seat, PodFacts>,
     ) -> BTreeMap<Seat, Trouble> {
+        let now = Timestamp::now();
+        let said_hello = |seat| self.live.as_ref().is_some_and(|live| live.has_said_hello(seat));
+        if pods.values().any(|pod| pod.hangs(now) && !said_hello(pod.seat)) {
+            self.mounts.look(&self.context, run).await;
+        }
         let mut troubles = BTreeMap::new();
         for facts in pods.values() {
             let key = ObjectRef::<core::Pod>::new(&facts.name).within(&run.namespace);
             let Some(pod) = self.context.pods.get(&key) else { continue };
-            let hello = self.live.as_ref().is_some_and(|live| live.has_said_hello(facts.seat));
-            let events =
-                if hello || facts.ended.is_some() { Vec::new() } else { self.pod_events(run, facts).await };
-            if let Some(trouble) = trouble::of(&pod, &events, hello, Timestamp::now()) {
+            if let Some(trouble) = trouble::of(&pod, self.mounts.of(&facts.uid), said_hello(facts.seat), now)
+            {
                 troubles.insert(facts.seat, trouble);
             }
         }
         troubles
-    }
-
-    /// Events of a pod that has a node and whose containers do not come up: mounts that fail are told nowhere else.
-    async fn pod_events(&self, run: &RunIdentity, pod: &PodFacts) -> Vec<PodEvent> {
-        if pod.node.is_none() {
-            return Vec::new();
-        }
-        let events: Api<core::Event> = Api::namespaced(self.context.client.clone(), &run.namespace);
-        let about = format!("involvedObject.uid={}", pod.uid);
-        let params = ListParams::default().fields(&about).limit(POD_EVENTS_MAX);
-        match events.list(&params).await {
-            Ok(list) => list.items.iter().map(PodEvent::from).collect(),
-            Err(error) => {
-                tracing::debug!(%error, pod = pod.name, "its Events cannot be read");
-                Vec::new()
-            }
-        }
     }
 
     /// Asks the API server what it would say to the pod of agent 0; the others differ in their index only.

@@ -242,6 +242,8 @@ impl World {
             created: Some(self.now),
             deleting: false,
             node: None,
+            placed: None,
+            started: false,
             unschedulable: false,
             over: false,
             ended: None,
