@@ -10,9 +10,8 @@ use std::path::PathBuf;
 
 /// Exit code of a process whose thread broke; Rust's own.
 const EXIT_BROKEN: i32 = 101;
-/// Variables with secrets, as they come from the Secrets of a run, and how those of its results begin.
+/// Variables with secrets, as they come from the Secret of a run.
 const SECRET_VARIABLES: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
-const PREFIXES: [&str; 2] = ["", "LOCKSTEP_RESULTS_"];
 
 /// From now on, a panic of any thread is written to the log, within `span`, and to `termination_log`, and ends the process.
 pub fn install(termination_log: Option<PathBuf>, span: tracing::Span) {
@@ -29,8 +28,7 @@ pub fn install(termination_log: Option<PathBuf>, span: tracing::Span) {
 
 /// Hides what the environment holds.
 fn environment() -> Scrub {
-    let names = PREFIXES.iter().flat_map(|prefix| SECRET_VARIABLES.map(|name| format!("{prefix}{name}")));
-    let values: Vec<String> = names.filter_map(|name| std::env::var(name).ok()).collect();
+    let values: Vec<String> = SECRET_VARIABLES.iter().filter_map(|name| std::env::var(name).ok()).collect();
     let values: Vec<&str> = values.iter().map(String::as_str).map(str::trim).collect();
     Scrub::of(&values)
 }

@@ -103,6 +103,22 @@ fn deletes_without_puts_starve_and_are_no_operations() {
 }
 
 #[test]
+fn who_waits_for_its_schedule_does_not_stand_still() {
+    let mut stage = execute(&[(Op::Get, 1)], 1_000);
+    let arrival = Arrival::Deterministic;
+    stage.rate = Some(RatePlan { milli_operations_per_second: 1, arrival, redistribute: true });
+    let mut driver = prepared(mem(50, vec![stage]), 50);
+    let at_ns = driver.stage_and_begin(2);
+    let pulse = |driver: &Driver, after_ms: u64| {
+        clock::sleep_until(at_ns + after_ms * 1_000_000);
+        driver.handle.progress.pulse.load(Ordering::Relaxed)
+    };
+    let (early, late) = (pulse(&driver, 300), pulse(&driver, 800));
+    assert!(late > early, "{early} {late}");
+    assert!(driver.until_ended(2).part().totals.operations() <= 1);
+}
+
+#[test]
 fn an_open_loop_keeps_its_rate() {
     let mut stage = execute(&[(Op::Get, 1)], 500);
     let rate = 2_000_000;

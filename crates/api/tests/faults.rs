@@ -228,7 +228,12 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("spec.target.options.latency", "1ms", "spec.target.options.latency", "no such option for this target"),
     ("spec.target.volume", "{emptyDir: {}}", "spec.target.volume", "with file:// only"),
     ("spec.target.pageCache", "Drop", "spec.target.pageCache", "with file:// only"),
-    ("spec.results.destination", "gs://reports", "spec.results.destination", "not supported by this version"),
+    (
+        "spec.results.destination",
+        "s3://reports/nightly",
+        "spec.results.destination",
+        "nothing would be uploaded",
+    ),
     ("spec.results.secretName", "x", "spec.results.secretName", "without a destination"),
 ];
 

@@ -22,13 +22,9 @@ pub struct WallTimes {
 pub fn build(end: &RunEnd, times: &WallTimes, version: &str) -> Report {
     let facts: Vec<StageFacts> =
         (0u32..).zip(&end.plan.stages).map(|(index, stage)| facts(end, index, stage)).collect();
-    let of_stage: Vec<Vec<StagePart>> = (0..end.plan.stages.len() as u32)
-        .map(|index| end.parts.iter().filter(|part| part.stage == index).cloned().collect())
-        .collect();
     let stages: Vec<StageInput<'_>> = facts
         .iter()
-        .zip(&of_stage)
-        .map(|(facts, parts)| StageInput { facts, parts, live: end.series.get(&facts.stage) })
+        .map(|facts| StageInput { facts, parts: &end.parts, live: end.series.get(&facts.stage) })
         .collect();
     let prepares = end.plan.stages.iter().any(|stage| matches!(stage.kind, StageKind::Prepare { .. }));
     let mut degraded = end.story.degraded.clone();

@@ -88,6 +88,8 @@ pub struct Active {
     pub states: Vec<StageState>,
     /// When the next interval is gathered, agent's clock.
     gather_ns: u64,
+    /// How often nothing was to be done.
+    rests: u64,
 }
 
 impl Active {
@@ -111,6 +113,7 @@ impl Active {
             problems: Vec::new(),
             states: (0..states).map(|_| StageState::default()).collect(),
             gather_ns: u64::MAX,
+            rests: 0,
         }
     }
 
@@ -201,8 +204,13 @@ impl Director {
         let objects = sum(|slot| slot.objects.load(Ordering::Relaxed));
         let pulse = sum(|slot| slot.pulse.load(Ordering::Relaxed));
         let leased = !matches!(job.work, Work::Execute(_));
+        // Whose schedule has nothing for it does not stand still; whose operation does not end, does.
+        let rests = job.seats.iter().all(|seat| seat.hands.slot.under_way().is_none());
+        active.rests += u64::from(!leased && rests);
         self.progress.done.store(if leased { objects } else { operations }, Ordering::Relaxed);
-        self.progress.pulse.store(pulse.wrapping_add(operations), Ordering::Relaxed);
+        self.progress
+            .pulse
+            .store(pulse.wrapping_add(operations).wrapping_add(active.rests), Ordering::Relaxed);
         if now_ns >= active.gather_ns {
             self.gather(now_ns, false);
         }

@@ -76,7 +76,7 @@ pub fn resolve(run: &BenchmarkRun, options: &ResolveOptions) -> Result<Resolved,
     let start = policy::start(&spec.start);
     let failure = policy::failure(&spec.failure_policy, replicas, options.local, &mut findings);
     let thresholds = policy::thresholds(spec, &stages, &mut findings);
-    policy::results(&spec.results, &mut findings);
+    policy::results(&spec.results, options.local, &mut findings);
     match (target, dataset, findings.faults.is_empty()) {
         (Some(target), Some(dataset), true) => Ok(Resolved {
             plan: Plan {

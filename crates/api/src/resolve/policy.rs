@@ -265,12 +265,15 @@ fn scaled(number: &str, factor: u64) -> Option<u64> {
     whole.parse::<u64>().ok()?.checked_mul(factor)?.checked_add(part)
 }
 
-pub(super) fn results(spec: &ResultsSpec, findings: &mut Findings) {
+pub(super) fn results(spec: &ResultsSpec, local: bool, findings: &mut Findings) {
     if let Some(destination) = &spec.destination {
         let at = "spec.results.destination";
         secrets_in_uri(destination, at, findings);
-        if !destination.starts_with("s3://") {
-            findings.fault(Fault::new(at, "is not supported by this version").allowed("s3://bucket/prefix"));
+        if !local {
+            let fault = Fault::new(at, "is not supported by this version: nothing would be uploaded");
+            findings.fault(fault.hint(
+                "leave it out: the report is kept in a ConfigMap, and kubectl lockstep report reads it",
+            ));
         }
     } else if spec.secret_name.is_some() {
         let fault = Fault::new("spec.results.secretName", "has no meaning without a destination");

@@ -197,7 +197,7 @@ impl JsonSchema for LimitText {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(inline)]
 pub struct ResultsSpec {
-    /// An object store for results. Kept for a later version: this one uploads nothing.
+    /// An object store for results. Kept for a later version: this one refuses it in a cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = r"^(s3|gs|az)://"))]
     pub destination: Option<String>,

@@ -94,10 +94,17 @@ pub struct TimelineEvent {
 pub struct StageInput<'a> {
     /// What the coordinator knows.
     pub facts: &'a StageFacts,
-    /// What the agents handed in, each (agent, attempt) once.
+    /// What the agents handed in, each (agent, attempt) once; parts of other stages do not count.
     pub parts: &'a [StagePart],
     /// Per-second response times from intervals, if they were gathered.
     pub live: Option<&'a Series>,
+}
+
+impl<'a> StageInput<'a> {
+    fn own_parts(&self) -> impl Iterator<Item = &'a StagePart> + use<'a> {
+        let stage = self.facts.stage;
+        self.parts.iter().filter(move |part| part.stage == stage)
+    }
 }
 
 /// Everything that a report is made of.
@@ -147,8 +154,8 @@ impl Report {
         let thresholds = evaluate_all(thresholds, &reports);
         let verdict = verdict(outcome, &thresholds, in_doubt);
         timeline.sort_by(|a, b| (a.at_ms, a.agent, &a.what).cmp(&(b.at_ms, b.agent, &b.what)));
-        let prepared =
-            stages.iter().filter(|stage| stage.facts.kind == "prepare").flat_map(|stage| stage.parts);
+        let prepares = stages.iter().filter(|stage| stage.facts.kind == "prepare");
+        let prepared = prepares.flat_map(StageInput::own_parts);
         Self {
             schema_version: SCHEMA_VERSION,
             run,
@@ -158,7 +165,7 @@ impl Report {
             degraded,
             thresholds,
             dataset: objects_planned.map(|planned| DatasetLedger::of(planned, prepared)),
-            operations: operations_ledger(stages.iter().flat_map(|stage| stage.parts)),
+            operations: operations_ledger(stages.iter().flat_map(StageInput::own_parts)),
             stages: reports,
             timeline,
             problems,

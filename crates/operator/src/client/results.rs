@@ -2,7 +2,7 @@
 //!
 //! One object, created once. One of this run that stands there already, e.g. by a leader that died before it could say so in
 //! status, is the report: what was published is not made another. A ConfigMap of our name that is not this run's is left as
-//! it is, and said so. Deliberately knows nothing of `results.destination`: agents upload, who hold its credentials.
+//! it is, and said so. Deliberately uploads nothing: the operator holds no credentials.
 
 use super::context::Context;
 use crate::pods::build::RunIdentity;

@@ -21,8 +21,6 @@ use std::time::Duration;
 pub const IDENTITY_PATH: &str = "/var/run/lockstep";
 /// How names of our volumes begin.
 pub const OWN_VOLUMES: &str = "lockstep-";
-/// How variables of the results' Secret begin in the agent's environment: both Secrets may name the same ones.
-pub const RESULTS_ENV_PREFIX: &str = "LOCKSTEP_RESULTS_";
 /// Where faults of a template are.
 const TEMPLATE: &str = "spec.agents.template";
 /// User and group of the agent: the unprivileged one of distroless images.
@@ -314,14 +312,8 @@ impl Recipe {
         if !agent.resources.is_empty() {
             container["resources"] = json!(agent.resources);
         }
-        let credentials = self.run.spec.target.credentials.as_ref().map(|secret| &secret.secret_name);
-        let results = self.run.spec.results.secret_name.as_ref();
-        let mut sources = Vec::new();
-        sources.extend(credentials.map(|name| json!({"secretRef": {"name": name}})));
-        sources
-            .extend(results.map(|name| json!({"prefix": RESULTS_ENV_PREFIX, "secretRef": {"name": name}})));
-        if !sources.is_empty() {
-            container["envFrom"] = json!(sources);
+        if let Some(credentials) = &self.run.spec.target.credentials {
+            container["envFrom"] = json!([{"secretRef": {"name": credentials.secret_name}}]);
         }
         container
     }

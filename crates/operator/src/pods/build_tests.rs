@@ -82,13 +82,9 @@ fn the_token_is_of_this_run_and_the_ca_of_its_config_map() {
 
 #[test]
 fn credentials_are_referenced_and_target_volumes_mounted() {
-    let spec = json!({
-        "target": {"uri": "s3://bench/a", "credentials": {"secretName": "s3-creds"}},
-        "results": {"destination": "s3://reports/a", "secretName": "report-creds"},
-    });
+    let spec = json!({"target": {"uri": "s3://bench/a", "credentials": {"secretName": "s3-creds"}}});
     let from = &pod(&spec)["spec"]["containers"][0]["envFrom"];
-    assert_eq!(from[0], json!({"secretRef": {"name": "s3-creds"}}));
-    assert_eq!(from[1], json!({"prefix": "LOCKSTEP_RESULTS_", "secretRef": {"name": "report-creds"}}));
+    assert_eq!(from, &json!([{"secretRef": {"name": "s3-creds"}}]));
     for (volume, want) in [
         (json!({"persistentVolumeClaim": {"claimName": "data"}}), json!({"claimName": "data"})),
         (json!({"emptyDir": {"sizeLimit": "1Gi"}}), json!({"sizeLimit": "1Gi"})),

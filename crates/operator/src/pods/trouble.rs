@@ -235,7 +235,7 @@ fn advice(reason: Reason) -> Advice {
             ],
             &[
                 "create what is missing (kubectl get secret,configmap -n NAMESPACE): the pod goes on by itself",
-                "check target.credentials.secretName and results.secretName",
+                "check target.credentials.secretName",
             ],
         ),
         Reason::ReferenceNotFound => (

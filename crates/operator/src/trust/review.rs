@@ -1,10 +1,13 @@
 //! Asks the API server whose token it is (TokenReview): the way where the operator may ask for the whole cluster.
 //!
-//! Answers are kept for a few seconds, since an agent presents its token with every call; and only so many questions are
-//! open at a time, so that callers cannot turn the operator against the API server.
+//! An answer is kept for as long as the token holds, since an agent presents it with every call, and a thousand agents that
+//! end together hand in their results at once. Whether the pod of the token is still there is asked of the watch each time
+//! ([`super::tokens`]), so that only a token that is taken back before its pod goes is honoured longer, as it is where a key
+//! proves it. And only so many questions are open at a time, so that callers cannot turn the operator against the API server.
 
 use super::token::PodReference;
 use super::tokens::Unproven;
+use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::api::{Api, PostParams};
 use std::collections::HashMap;
@@ -13,8 +16,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// How long an answer of the API server holds.
-const KEPT: Duration = Duration::from_secs(10);
+/// How long an answer is kept at most, seconds.
+const KEPT_MAX_S: u64 = 24 * 3_600;
 /// Answers that are kept; more only cost a question each.
 const KEPT_MAX: usize = 20_000;
 /// Questions that are open at a time.
@@ -40,11 +43,12 @@ impl Reviews {
         Self { api, known: Mutex::default(), keys: RandomState::new(), open }
     }
 
-    /// The pod whose token it is, if it is for `audience`.
+    /// The pod whose token it is, if it is for `audience`. `expires_s`: what it says of its own end, seconds since 1970; the API
+    /// server says no to one that says too much.
     ///
     /// # Errors
     /// See [`Unproven`].
-    pub async fn pod(&self, token: &str, audience: &str) -> Result<PodReference, Unproven> {
+    pub async fn pod(&self, token: &str, audience: &str, expires_s: i64) -> Result<PodReference, Unproven> {
         let hash = self.keys.hash_one((token, audience));
         if let Some(pod) = self.kept(hash, Instant::now()) {
             return Ok(pod);
@@ -67,7 +71,8 @@ impl Reviews {
         let mut one = |key: &str| extra.remove(key).and_then(|mut values| values.pop());
         let (Some(name), Some(uid)) = (one(POD_NAME), one(POD_UID)) else { return Err(Unproven::Refused) };
         let pod = PodReference { name, uid };
-        self.keep(hash, pod.clone(), Instant::now() + KEPT);
+        let left_s = u64::try_from(expires_s.saturating_sub(Timestamp::now().as_second())).unwrap_or(0);
+        self.keep(hash, pod.clone(), Instant::now() + Duration::from_secs(left_s.min(KEPT_MAX_S)));
         Ok(pod)
     }
 

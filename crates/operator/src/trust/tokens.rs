@@ -30,7 +30,7 @@ use tonic::metadata::MetadataMap;
 /// Who vouches for a token.
 #[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum Voucher {
-    /// The API server, asked for each.
+    /// The API server, asked once for each.
     Review(Reviews),
     /// A key of the API server.
     Jwks(Jwks),
@@ -49,7 +49,7 @@ impl Voucher {
     /// The pod whose token it is, if it is for `audience`, and holds now.
     async fn pod(&self, text: &str, token: &Token<'_>, audience: &str) -> Result<PodReference, Unproven> {
         match self {
-            Self::Review(reviews) => reviews.pod(text, audience).await,
+            Self::Review(reviews) => reviews.pod(text, audience, token.claims.exp).await,
             Self::Jwks(jwks) => {
                 jwks.verify(token, Timestamp::now().as_second()).await?;
                 Ok(token.claims.kubernetes.pod.clone())
