@@ -51,3 +51,28 @@ fn every_example_resolves_to_what_its_comment_says() {
     let mix = |stage: usize| &quickstart.stages[stage].kind.execute().unwrap().operations_mix;
     assert_eq!(mix(2), mix(3), "warm-up does what the measurement does");
 }
+
+/// Of samples that hold other objects too, the runs.
+#[test]
+fn every_run_in_a_sample_resolves_on_a_cluster() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+    let mut runs = 0;
+    for directory in ["ci", "ci/nightly", "gitops/argocd", "gitops/kueue"] {
+        for entry in std::fs::read_dir(deploy.join(directory)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "yaml") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let documents = text.split("\n---\n");
+            for run in documents.filter(|text| text.lines().any(|line| line == "kind: BenchmarkRun")) {
+                let said = |faults| panic!("{}: {faults:#?}", path.display());
+                let manifest = load(run.as_bytes(), &[]).unwrap_or_else(said);
+                let options = ResolveOptions { replicas: None, uid: "uid".into(), local: false };
+                manifest.resolve(&options).unwrap_or_else(said);
+                runs += 1;
+            }
+        }
+    }
+    assert_eq!(runs, 7, "a sample came or went");
+}

@@ -39,6 +39,8 @@ pub enum Tool {
     Helm,
     /// `tests/control-plane/kstatus`: kstatus' own library, asked about objects on stdin.
     Kstatus,
+    /// `tests/gitops`: Argo CD's and Flux's interpreters, asked about objects on stdin.
+    GitOps,
 }
 
 /// Where a tool comes from.
@@ -70,6 +72,7 @@ impl Tool {
             Self::Kubectl => ("kubectl", KUBERNETES, "k8s.io/kubernetes/cmd/kubectl", true),
             Self::Helm => ("helm", "control-plane/helm", "helm.sh/helm/v4/cmd/helm", false),
             Self::Kstatus => ("kstatus", "control-plane/kstatus", ".", false),
+            Self::GitOps => ("gitops", "gitops", ".", false),
         };
         Source { name, module, package, is_asset }
     }
@@ -148,7 +151,7 @@ impl Module {
     fn linker_flags(&self, tool: &str) -> Result<String> {
         const KUBERNETES: &str = "-X k8s.io/component-base/version";
         Ok(match tool {
-            "etcd" | "kstatus" => "-s -w".to_owned(),
+            "etcd" | "kstatus" | "gitops" => "-s -w".to_owned(),
             "helm" => {
                 let version = self.version_of("helm.sh/helm/v4")?;
                 format!("-s -w -X helm.sh/helm/v4/internal/version.version=v{version}")

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`ControlPlane`] | starts, stops, shares the components |
 //! | [`Caller`], [`PodSecurity`] | clients, kubeconfigs and namespaces for whom a test pretends to be |
-//! | [`Kstatus`] | kubectl, helm, and kstatus' own library |
+//! | [`Kstatus`], [`GitOps`] | kubectl, helm, kstatus' own library, and the samples for GitOps controllers |
 //! | [`AuditEntry`] | who asked for what |
 //! | [`Node`], [`Image`], [`Fault`] | where the kubelet would stand: pods as local processes |
 //! | [`until`], [`until_gone`], [`until_event`], [`eventually`] | waiting, with a limit, and saying what was seen instead |
@@ -37,5 +37,5 @@ pub use binaries::Tool;
 pub use control_plane::{ControlPlane, Options};
 pub use lockstep_testkit::process::Ended;
 pub use node::{Fault, Image, Node, NodeOptions};
-pub use tools::Kstatus;
+pub use tools::{GitOps, Kstatus};
 pub use wait::{LIMIT, eventually, until, until_event, until_gone};

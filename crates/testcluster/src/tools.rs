@@ -1,10 +1,12 @@
-//! The tools that people and other programs use on a cluster: kubectl, helm, and kstatus' library.
+//! The tools that people and other programs use on a cluster: kubectl, helm, kstatus' library, and what GitOps controllers make
+//! of the samples that are shipped for them.
 
 use crate::ControlPlane;
 use crate::access::Caller;
 use crate::binaries::Tool;
 use anyhow::{Context, Result};
 use lockstep_testkit::process::Ended;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -23,6 +25,15 @@ pub struct Kstatus {
     pub status: String,
     /// Why.
     pub message: String,
+}
+
+/// What GitOps controllers make of an object by the samples in `deploy/gitops`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct GitOps {
+    /// Argo CD, by `health.lua`: `Healthy`, `Degraded`, `Progressing`, `Suspended`, with its message.
+    pub argocd: Kstatus,
+    /// Flux, by `healthCheckExprs`: `Current`, `InProgress`, `Failed`.
+    pub flux: String,
 }
 
 impl ControlPlane {
@@ -79,13 +90,31 @@ impl ControlPlane {
     /// # Panics
     /// It cannot be had, or does not understand an object.
     pub async fn kstatus<K: Serialize>(&self, objects: &[K]) -> Vec<Kstatus> {
-        let lines: Vec<String> = objects
-            .iter()
-            .map(|object| serde_json::to_string(object).expect("an object is JSON") + "\n")
-            .collect();
-        let ended = self.run(Tool::Kstatus, &self.kubeconfig(), &[], &lines.concat()).await;
+        self.ask(Tool::Kstatus, &[], objects).await
+    }
+
+    /// What Argo CD and Flux make of each of these runs, in their order.
+    ///
+    /// # Panics
+    /// As [`ControlPlane::kstatus`].
+    pub async fn gitops<K: Serialize>(&self, runs: &[K]) -> Vec<GitOps> {
+        const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/gitops");
+        let (lua, flux) = (format!("{ROOT}/argocd/health.lua"), format!("{ROOT}/flux/benchmarks.yaml"));
+        self.ask(Tool::GitOps, &[&lua, &flux], runs).await
+    }
+
+    /// Asks a program about objects, a line of JSON each; it answers in lines.
+    async fn ask<K: Serialize, A: DeserializeOwned>(
+        &self,
+        tool: Tool,
+        args: &[&str],
+        objects: &[K],
+    ) -> Vec<A> {
+        let line = |object| serde_json::to_string(object).expect("an object is JSON") + "\n";
+        let lines: String = objects.iter().map(line).collect();
+        let ended = self.run(tool, &self.kubeconfig(), args, &lines).await;
         let answers = ended.expect_code(0).stdout.lines().map(serde_json::from_str);
-        answers.collect::<Result<_, _>>().expect("kstatus answers in JSON")
+        answers.collect::<Result<_, _>>().expect("it answers in JSON")
     }
 
     async fn run(&self, tool: Tool, kubeconfig: &Path, args: &[&str], input: &str) -> Ended {

@@ -27,6 +27,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub const LOCK_NAME: &str = ".lockstep.lock";
 /// In every directory that a run created: the base, or an agent's own.
 const CREATED_NAME: &str = ".lockstep-created";
+/// In the root of every ext4 file system, such as a claim that was just made: nobody's data.
+const LOST_AND_FOUND: &str = "lost+found";
 /// Names of foreign things that are told.
 const NAMES_TOLD: usize = 5;
 
@@ -188,7 +190,7 @@ fn names_in(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if name != LOCK_NAME && name != CREATED_NAME {
+        if ![LOCK_NAME, CREATED_NAME, LOST_AND_FOUND].contains(&&*name) {
             names.push(name);
         }
         if names.len() > 2 * NAMES_TOLD {

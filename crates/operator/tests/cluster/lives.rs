@@ -122,8 +122,12 @@ async fn a_run_that_is_suspended_keeps_what_it_has_and_begins_anew() {
     let all: Api<ConfigMap> = Api::namespaced(space.client.clone(), &space.namespace);
     let before = all.get(&kept).await.expect("what was measured is kept");
     follows(space, "pause", json!({"ttlAfterFinished": "1h"})).await;
-    let kstatus = space.served.cluster.kstatus(&[space.runs.get("pause").await.expect("it is there")]).await;
-    eprintln!("kstatus of a suspended run: {kstatus:?}");
+    let said = space.served.cluster.gitops(&[space.runs.get("pause").await.expect("it is there")]).await;
+    assert_eq!(
+        (said[0].argocd.status.as_str(), said[0].flux.as_str()),
+        ("Suspended", "InProgress"),
+        "{said:?}"
+    );
 
     space.edit("pause", json!({"suspend": false})).await;
     let again = space

@@ -204,6 +204,17 @@ async fn every_cell_of_the_table_stands_on_a_live_object() {
         let expected = if cell.complete == Truth::True { "Current" } else { "Failed" };
         assert_eq!(kstatus.status, expected, "{}: {}", cell.name, kstatus.message);
     }
+    // The samples for GitOps controllers say the same.
+    for (said, cell) in space.served.cluster.gitops(&runs).await.into_iter().zip(&cells) {
+        let (argocd, flux) =
+            if cell.complete == Truth::True { ("Healthy", "Current") } else { ("Degraded", "Failed") };
+        assert_eq!(
+            (said.argocd.status.as_str(), said.flux.as_str()),
+            (argocd, flux),
+            "{}: {said:?}",
+            cell.name
+        );
+    }
     for cell in &cells {
         space.nothing_left(cell.name).await;
     }
