@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Requests at once.
 const AT_ONCE: usize = 32;
+/// How long it may take until there is nothing to be done.
+const LIMIT: Duration = Duration::from_secs(1_800);
 /// Cores and MiB that an idle operator may use.
 const GOAL: (f64, f64) = (0.05, 200.0);
 
@@ -30,7 +32,10 @@ pub async fn measure(quick: bool) -> Vec<Figure> {
     copies(&cluster, &first, runs).await;
     eprintln!("  {runs} finished runs after {:.0} s", began.elapsed().as_secs_f64());
     // Whatever their coming set off is over.
-    tokio::time::sleep(Duration::from_secs(45)).await;
+    while measure::look(&cluster, Duration::from_secs(20)).await.writes_per_minute > 0.0 {
+        assert!(began.elapsed() < LIMIT, "the operator writes on and on");
+    }
+    eprintln!("  at rest after {:.0} s", began.elapsed().as_secs_f64());
     let seen = measure::look(&cluster, Duration::from_secs(if quick { 30 } else { 90 })).await;
     let began = Instant::now();
     cluster.plane.apply(&namespace, &manifest("last", 8, 2, 20)).await;

@@ -229,7 +229,8 @@ impl Desk {
         }
         let decider = self.decider(&facts);
         // Only a run that wants to begin looks at the others, and looking at them looks at all of their pods.
-        let wants_to_begin = matches!(decider, Decider::Absent | Decider::Over) && facts.finished.is_none();
+        let wants_to_begin =
+            matches!(decider, Decider::Absent | Decider::Over) && facts.finished.is_none() && !facts.suspend;
         let others = if wants_to_begin { self.others(run) } else { Vec::new() };
         let now = Timestamp::now();
         let mut planned = plan(&Observed {
@@ -402,7 +403,7 @@ impl Desk {
             let short = self.context.is_short(&facts.identity.uid);
             OtherRun::of(&facts, &self.context.pods_of(&facts.identity), short)
         };
-        self.context.runs.state().iter().filter_map(other).collect()
+        self.context.runs.state().iter().filter(|run| rest::is_in_the_way(run)).filter_map(other).collect()
     }
 
     async fn carry_out(

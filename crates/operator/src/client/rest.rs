@@ -36,11 +36,20 @@ pub fn at(run: &BenchmarkRun, now: Timestamp) -> Rest {
     }
 }
 
+/// Whether a run may hold anything that another one wants, or want it: to be asked of ten thousand runs in no time.
+#[must_use]
+pub fn is_in_the_way(run: &BenchmarkRun) -> bool {
+    has_finalizer(run) || !(run.spec.suspend || is_finished(run))
+}
+
+fn has_finalizer(run: &BenchmarkRun) -> bool {
+    run.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == labels::FINALIZER)
+}
+
 fn of(run: &BenchmarkRun) -> Rest {
     let Some(status) = run.status.as_ref().filter(|_| is_finished(run)) else { return Rest::Works };
-    let ours = run.finalizers().iter().any(|finalizer| finalizer == labels::FINALIZER);
     let edited = run.metadata.generation.is_some_and(|generation| generation != status.observed_generation);
-    if ours || edited || run.metadata.deletion_timestamp.is_some() {
+    if has_finalizer(run) || edited || run.metadata.deletion_timestamp.is_some() {
         return Rest::Works;
     }
     let Some(ttl) = run.spec.ttl_after_finished else { return Rest::Rests(None) };

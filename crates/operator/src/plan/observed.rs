@@ -13,6 +13,7 @@ use lockstep_api::labels;
 use lockstep_api::reasons::Reason;
 use lockstep_api::spec::BenchmarkRun;
 use lockstep_api::spec::words::{CleanupPolicy, StopMode};
+use lockstep_api::status::BenchmarkRunStatus;
 use lockstep_core::problem::Problem;
 use lockstep_core::run::message::Stop;
 use std::collections::BTreeMap;
@@ -109,7 +110,8 @@ impl RunFacts {
         let (Some(identity), Some(created)) = (RunIdentity::of(run), &run.metadata.creation_timestamp) else {
             return Ok(None);
         };
-        let status = run.status.clone().unwrap_or_default();
+        let none = BenchmarkRunStatus::default();
+        let status = run.status.as_ref().unwrap_or(&none);
         let is_true = |type_| conditions::truth(&status.conditions, type_) == Some(Truth::True);
         let finished = is_true(ConditionType::Finished).then(|| Finished {
             at: status.completion_time.as_ref().map_or(created.0, |time| time.0),

@@ -4,8 +4,9 @@ use crate::space::{Space, condition, run, space, status};
 use jiff::Timestamp;
 use lockstep_api::BenchmarkRun;
 use lockstep_api::conditions::{self, ConditionType, Truth};
-use lockstep_testcluster::{Image, LIMIT, NodeOptions};
+use lockstep_testcluster::{AuditEntry, Image, LIMIT, NodeOptions};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Of two runs that were made together the one that measures first, and the other.
@@ -60,6 +61,26 @@ async fn one_after_the_other(space: &Space, names: [&str; 2], reasons: &[&str], 
     );
     space.nothing_left(first).await;
     space.nothing_left(second).await;
+    each_pod_was_asked_to_go_once(space);
+}
+
+/// Nobody asked more often for a pod to go than there were pods of that name.
+fn each_pod_was_asked_to_go_once(space: &Space) {
+    let mut asked: BTreeMap<String, i64> = BTreeMap::new();
+    let operator = |entry: &AuditEntry| {
+        entry.user.starts_with("system:serviceaccount:") && entry.user.ends_with(":lockstep")
+    };
+    let entries = space.served.cluster.audit().into_iter();
+    let of_pods = entries.filter(|entry| entry.resource == "pods" && entry.namespace == space.namespace);
+    for entry in of_pods.filter(operator) {
+        let pods = asked.entry(entry.name.clone()).or_default();
+        match entry.verb.as_str() {
+            "create" if entry.code == 201 && !entry.uri.contains("dryRun") => *pods -= 1,
+            "delete" => *pods += 1,
+            _ => {}
+        }
+    }
+    assert!(!asked.is_empty() && asked.values().all(|more| *more <= 0), "{asked:?}");
 }
 
 #[tokio::test]
