@@ -57,8 +57,11 @@ fn an_agent_stopped_for_20_s_is_missed_and_not_lost() {
     let away = told_at_ms(&report, Some(1), "Disconnected", "").expect("Disconnected");
     let back = told_at_ms(&report, Some(1), "Working", "heard again").expect("heard again");
     let timeline = report["timeline"].as_array().expect("a timeline");
-    let heard = timeline.iter().find(|event| event["atMs"] == back && event["agent"] == 1).expect("an event");
-    assert_eq!(heard["sinceMs"], away, "the disconnection has two ends");
+    // It may have said more in the same millisecond.
+    let heard = timeline
+        .iter()
+        .find(|event| event["atMs"] == back && event["sinceMs"] == away && event["agent"] == 1);
+    assert!(heard.is_some(), "the disconnection has two ends: {timeline:#?}");
     let degraded = report["degraded"].to_string();
     assert!(
         degraded.contains("agent 1 was disconnected") && degraded.contains("was stopped for"),

@@ -81,7 +81,12 @@ impl SecondRow {
         }
         match self.ops.binary_search_by_key(&op.index(), |(of, _)| of.index()) {
             Ok(at) => self.ops[at].1.merge(more),
-            Err(at) => self.ops.insert(at, (op, more.clone())),
+            Err(at) => {
+                // Merged, so that what nothing succeeded in has no response times.
+                let mut sum = OpSecond::default();
+                sum.merge(more);
+                self.ops.insert(at, (op, sum));
+            }
         }
     }
 

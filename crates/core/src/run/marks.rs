@@ -58,10 +58,18 @@ impl Run {
     }
 
     /// Who keeps the place of `own`, which is gone for good, and has said what lies there.
-    fn adopter_of(&self, own: u32) -> Option<Holder> {
+    pub(super) fn adopter_of(&self, own: u32) -> Option<Holder> {
         let adopter = *self.adopters.get(&own)?;
         let kept_by = self.places.get(&Some(own)).and_then(|facts| facts.kept_by);
         (kept_by == Some(adopter)).then_some(adopter)
+    }
+
+    /// Who was asked to keep the place of another, and is not known to, may never have heard of it: its standing says so, or it
+    /// is asked anew.
+    pub(super) fn forget_askings(&mut self) {
+        let known: Vec<u32> =
+            self.adopters.keys().copied().filter(|own| self.adopter_of(*own).is_some()).collect();
+        self.adopters.retain(|own, _| known.contains(own));
     }
 
     /// Agents that are gone for good while work of theirs is left in the stage under way, and whose places others keep:

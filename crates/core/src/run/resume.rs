@@ -29,6 +29,7 @@ impl Run {
         }
         // A marker may bear less than was asked for: it is asked for anew.
         self.places.values_mut().for_each(super::marks::PlaceFacts::forget_asked);
+        self.forget_askings();
         match &mut self.phase {
             Phase::Aborting { since_ns, .. } | Phase::Finishing { since_ns } => *since_ns = now_ns,
             Phase::Stage(current) => {
@@ -71,11 +72,15 @@ impl Run {
             return;
         }
         self.take_work_in(index, standing);
-        for &(space, fresh, puts_below) in &standing.places {
-            self.on_place((index, self.seats[index as usize].attempt), space, fresh, puts_below);
-        }
+        let holder = (index, self.seats[index as usize].attempt);
         for own in standing.adopted.iter().filter(|own| **own < self.plan.replicas) {
-            self.adopters.insert(*own, (index, self.seats[index as usize].attempt));
+            // Two may have been asked, one after the other; the first that is known to keep it does.
+            if self.adopter_of(*own).is_none() {
+                self.adopters.insert(*own, holder);
+            }
+        }
+        for &(space, fresh, puts_below) in &standing.places {
+            self.on_place(holder, space, fresh, puts_below);
         }
         if standing.keeps {
             self.keeper = Some((index, self.seats[index as usize].attempt));

@@ -241,6 +241,8 @@ fn what_was_found_once_stays_found() {
     chaos(9_554_982_193_174_282_347, true);
     // A stage was over before a replacement was heard that the coordinator before had let into it.
     chaos(13_710_132_673_779_438_561, true);
+    // Of two who were asked to adopt a place, the one that came back last was taken for its keeper, which was the other.
+    chaos(11_053_334_462_513_492_947, true);
 }
 
 #[test]
