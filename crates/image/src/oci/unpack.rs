@@ -16,8 +16,7 @@ impl Archive {
     /// # Errors
     /// One cannot be written; the error names it.
     pub fn unpack(&self, directory: &Path) -> io::Result<()> {
-        let is_root =
-            fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+        let is_root = rustix::process::geteuid().is_root();
         let said = |path: &Path, error: io::Error| {
             io::Error::new(error.kind(), format!("{}: {error}", path.display()))
         };
