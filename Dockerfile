@@ -32,7 +32,7 @@ RUN set -eu; \
 
 # The manifests, with empty sources: as long as no dependency changes, the files of this stage are the same ones, and the
 # layer below with all that was built from them is taken from the cache.
-FROM --platform=$BUILDPLATFORM toolchain AS manifests
+FROM toolchain AS manifests
 COPY . /src
 RUN set -eu; \
     mkdir /manifests; \
@@ -47,7 +47,7 @@ RUN set -eu; \
     done; \
     find . -exec touch --no-dereference --date=@0 {} +
 
-FROM --platform=$BUILDPLATFORM toolchain AS build
+FROM toolchain AS build
 ENV CARGO_INCREMENTAL=0 CARGO_PROFILE_RELEASE_DEBUG=0
 COPY --from=manifests /manifests /src
 # What was made of empty sources is forgotten at once: cargo goes by times, and the true sources are older.
@@ -60,7 +60,7 @@ RUN set -eu; \
     cargo build --locked --release --target "$(cat /triple)" -p lockstep-operator -p lockstep-agent -p lockstep-cli --bins; \
     cargo build --locked -p lockstep-image --bins
 
-FROM --platform=$BUILDPLATFORM build AS assembly
+FROM build AS assembly
 ARG SOURCE_DATE_EPOCH=0
 RUN set -eu; \
     apt-get update; \

@@ -1,5 +1,5 @@
-//! What a program needs to be started: its loader, its libraries, its architecture. Read from the file itself, so that a
-//! program of another architecture is understood too, which `ldd` (it runs the program) cannot do.
+//! What a program needs to be started: its loader, its libraries, its architecture. Read from the file itself, so that
+//! a program of another architecture is understood too, which `ldd` (it runs the program) cannot do.
 
 use anyhow::{Context, Result, bail};
 use object::Endianness;

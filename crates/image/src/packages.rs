@@ -1,8 +1,8 @@
 //! Debian packages: fetched by this machine's own apt into the user's cache, and read without being installed.
 //!
 //! apt knows which version is current, where it lies and what its hash is (`apt-get download --print-uris`, which asks
-//! no network), so a version that is in the cache is not fetched again, and one that is not what apt says is refused. No
-//! root is needed, nothing is unpacked to disk, and no script of a package is run.
+//! no network), so a version that is in the cache is not fetched again, and one that is not what apt says is refused.
+//! No root is needed, nothing is unpacked to disk, and no script of a package is run.
 //!
 //! Which distribution they are of follows this machine, and must: programs that were linked here want a libc that is at
 //! least as new.
@@ -43,7 +43,8 @@ pub fn read<N: AsRef<str>>(names: &[N]) -> Result<Vec<Package>> {
 }
 
 fn one(package: &str, cache: &Path) -> Result<Package> {
-    // Of its own, and moved from in one step: several processes may want it at once. And apt is silent of what lies there.
+    // A directory of its own, and moved from in one step: several processes may want it at once. And apt says nothing
+    // of what it finds there.
     let fresh = tempfile::tempdir_in(cache).context("a directory in the cache")?;
     let asked = apt(&["download", "--print-uris", package], fresh.path(), package)?;
     let offer = offer(&String::from_utf8_lossy(&asked.stdout))
@@ -138,9 +139,8 @@ mod tests {
 
     #[test]
     fn what_apt_offers_is_understood() {
-        let said = "'http://deb.example/libc6_2.36-9%2bdeb12u14_amd64.deb' libc6_2.36-9+deb12u14_amd64.deb 2759320 SHA256:00ff\n";
-        let expected =
-            Offer { file: "libc6_2.36-9+deb12u14_amd64.deb".to_owned(), sha256: "00ff".to_owned() };
+        let said = "'http://deb.example/libc6_2.36-9%2bdeb_amd64.deb' libc6_2.36-9+deb_amd64.deb 2759320 SHA256:00ff\n";
+        let expected = Offer { file: "libc6_2.36-9+deb_amd64.deb".to_owned(), sha256: "00ff".to_owned() };
         assert_eq!(offer(said), Some(expected));
         assert_eq!(offer(""), None);
         assert_eq!(offer("'http://x/y.deb' ../y.deb 1 SHA256:00"), None);

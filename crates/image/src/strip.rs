@@ -36,6 +36,6 @@ fn tool(architecture: &str) -> &'static str {
 fn problem(program: &Path, tool: &str, cause: &str) -> Problem {
     Problem::new(format!("the image cannot be made: {} cannot be stripped", program.display()), cause)
         .likely(format!("{tool} is not installed: it comes with the C compiler (binutils)"))
-        .next("apt-get install binutils, or for another architecture binutils-aarch64-linux-gnu or binutils-x86-64-linux-gnu")
+        .next("apt-get install binutils; for the other architecture binutils-aarch64-linux-gnu, binutils-x86-64-linux-gnu")
         .kept("the program is as it was, and nothing was written")
 }

@@ -1,11 +1,12 @@
-//! Images of containers, written and read without a daemon: OCI archives of one layer, the same bytes for the same files.
+//! Images of containers, written and read without a daemon: OCI archives of one layer, the same bytes for the same
+//! files.
 //!
-//! What is written is what `docker save`, `ctr images export` and `podman save` agree on: the OCI layout, and
-//! beside it the `manifest.json` by which Docker and old tools find the same blobs. So `ctr images import`, `docker load`,
-//! `podman load` and `kind load image-archive` all take it. Entries are sorted, parents are there, and nothing of the
-//! machine that writes it gets in: no clock, no owner, no order of a directory.
+//! What is written is what `docker save`, `ctr images export` and `podman save` agree on: the OCI layout, and beside it
+//! the `manifest.json` by which Docker and old tools find the same blobs. So `ctr images import`, `docker load`, `podman
+//! load` and `kind load image-archive` all take it. Entries are sorted, parents are there, and nothing of the machine
+//! that writes it gets in: no clock, no owner, no order of a directory.
 //!
-//! Deliberately not here: pulling, pushing, several architectures in one archive, and the choice of what an image holds.
+//! Deliberately not here: pulling, pushing, several architectures in one archive, and what an image should hold.
 //!
 //! Source: OCI image format 1.1 (image-layout.md, manifest.md, config.md).
 
@@ -165,8 +166,8 @@ impl Image {
         self
     }
 
-    /// Writes the archive. `name` is what the image is called where it is imported, as a manifest of a pod would name it:
-    /// `lockstep:0.1.0`, `registry.example/a/b:1`.
+    /// Writes the archive. `name` is what the image is called where it is imported, as a manifest of a pod would name
+    /// it: `lockstep:0.1.0`, `registry.example/a/b:1`.
     ///
     /// # Errors
     /// A file that was placed cannot be read, or the archive not be written.

@@ -1,7 +1,7 @@
 //! Entries of an image as files below a directory, with modes, owners and times.
 //!
-//! Deliberately for images of this workspace: a path through a symbolic link of the same image is refused by the kernel's
-//! own rules at most, so nothing of strangers should be unpacked with this.
+//! Deliberately for images of this workspace alone: what is written through a link of the same image is not refused, so
+//! nothing of strangers should be unpacked with this.
 
 use super::{Archive, Entry, Kind};
 use std::fs::{self, File, Permissions};

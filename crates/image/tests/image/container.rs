@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// What a runtime of containers does besides: mounts, a root that is read-only, another user, an environment of its own.
+/// What a runtime of containers does besides: mounts, a root that is read-only, another user, an own environment.
 const ENTER: &str = r#"
 set -eu
 root=$1 user=$2; shift 2
@@ -31,12 +31,12 @@ exec env -i PATH=/ AWS_ACCESS_KEY_ID="$KEY" AWS_SECRET_ACCESS_KEY="$SECRET" \
 
 /// The image's files, with the places where a runtime mounts.
 fn unpacked() -> TempDir {
-    let directory = tempfile::tempdir().unwrap();
-    image().unpack(directory.path()).unwrap();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    image().unpack(directory.path()).expect("the image is unpacked");
     // A temporary directory is its owner's alone; the root of a container is everybody's.
-    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).expect("a mode");
     for place in ["proc", "sys"] {
-        std::fs::create_dir(directory.path().join(place)).unwrap();
+        std::fs::create_dir(directory.path().join(place)).expect("a place to mount at");
     }
     directory
 }
@@ -107,18 +107,20 @@ pub fn same_files(tree: &str, image: &Archive) {
     let mut count = 0;
     let mut left = vec![Path::new(tree).to_owned()];
     while let Some(directory) = left.pop() {
-        for entry in std::fs::read_dir(&directory).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.strip_prefix(tree).unwrap().to_str().unwrap().to_owned();
+        for entry in std::fs::read_dir(&directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let name = path.strip_prefix(tree).expect("a path below the tree").display().to_string();
             let meant = image.entries.get(&name).unwrap_or_else(|| panic!("/{name} is not in the archive"));
-            let is = std::fs::symlink_metadata(&path).unwrap();
+            let is = std::fs::symlink_metadata(&path).expect("an entry");
             count += 1;
             assert_eq!((u64::from(is.uid()), u64::from(is.gid())), meant.owner, "/{name}");
             match &meant.kind {
                 Kind::Link(target) => {
-                    assert_eq!(std::fs::read_link(&path).unwrap().to_str(), Some(target.as_str()))
+                    assert_eq!(std::fs::read_link(&path).expect("a link").to_str(), Some(target.as_str()));
                 }
-                Kind::File(content) => assert!(std::fs::read(&path).unwrap() == *content, "/{name} differs"),
+                Kind::File(content) => {
+                    assert!(std::fs::read(&path).expect("a file") == *content, "/{name} differs");
+                }
                 Kind::Directory => left.push(path),
                 Kind::Other(_) => panic!("/{name}: {:?}", meant.kind),
             }

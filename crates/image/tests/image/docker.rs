@@ -1,7 +1,7 @@
 //! The image that Docker makes of the same files, where Docker is: held against ours.
 //!
-//! Only the last stage of the Dockerfile is built, with our files in the place of its stage `files`: seconds instead of a
-//! release build, and no network. What the stages before it do is this crate's own command, and CI builds them.
+//! Only the last stage of the Dockerfile is built, with our files in the place of its stage `files`: seconds instead of
+//! a release build, and no network. What the stages before it do is this crate's own command, and CI builds them.
 
 use crate::{REVISION, TIME_S, make, ours, root};
 use lockstep_image::oci::{Archive, Entry};

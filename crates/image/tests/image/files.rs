@@ -127,7 +127,7 @@ fn packages_licences_and_authorities_are_named() {
     assert_eq!(authorities.matches(begun).count(), authorities.matches(ended).count());
 }
 
-/// The same programs give the same bytes, whatever the time and the place; and the files of `--tree` are those of the archive.
+/// The same programs give the same bytes, whatever the time and place, and `--tree` gives the files of the archive.
 #[test]
 fn it_is_the_same_twice_and_as_files() {
     let directory = tempfile::tempdir().unwrap();
@@ -147,7 +147,7 @@ fn it_is_the_same_twice_and_as_files() {
     crate::container::same_files(&path("tree"), &archive);
 }
 
-/// LABEL, USER, ENV and ENTRYPOINT of the Dockerfile are those of the image that is made without it, and so is the compiler.
+/// LABEL, USER, ENV and ENTRYPOINT of the Dockerfile are those of the image that is made without it; its compiler is ours.
 #[test]
 fn the_dockerfile_says_the_same() {
     let text = std::fs::read_to_string(root().join("Dockerfile")).unwrap();

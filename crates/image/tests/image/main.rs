@@ -1,5 +1,5 @@
-//! The image, as whoever runs it finds it: made of the programs that `cargo test --workspace` has built, or the archive that
-//! `LOCKSTEP_IMAGE` names (of this machine's architecture), such as one that Docker made.
+//! The image, as whoever runs it finds it: made of the programs that `cargo test --workspace` has built, or the archive
+//! that `LOCKSTEP_IMAGE` names (of this machine's architecture), such as one that Docker made.
 
 mod container;
 mod docker;
