@@ -12,6 +12,7 @@ mod tidy;
 mod values;
 
 use anyhow::{Result, bail, ensure};
+use clap::Parser as _;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -24,9 +25,13 @@ fn main() -> Result<()> {
         }
         ["bench", arguments @ ..] => bench::run(arguments),
         ["soak", arguments @ ..] => soak::run(arguments),
+        ["image", arguments @ ..] => {
+            let arguments = std::iter::once("image").chain(arguments.iter().copied());
+            lockstep_image::command::run(lockstep_image::command::Args::parse_from(arguments))
+        }
         ["tidy"] => tidy::check().and_then(|()| deny::check()),
         _ => bail!(
-            "usage: cargo xtask crds [--check] | bench [--quick] [--only NAME]... | soak [--minutes N] [--only NAME]... | tidy"
+            "usage: cargo xtask crds [--check] | bench [--quick] [--only NAME]... | soak [--minutes N] [--only NAME]... | image [--help] | tidy"
         ),
     }
 }
