@@ -7,6 +7,7 @@ mod disasters;
 mod examples;
 mod gangs;
 mod gate;
+mod helm_test;
 mod kills;
 mod kubectl;
 mod leader;
@@ -89,7 +90,9 @@ impl Served {
 
 /// The image of a release.
 fn image() -> Image {
-    Image::host().workspace_binary("lockstep-operator").workspace_binary("lockstep-agent")
+    ["lockstep-operator", "lockstep-agent", "lockstep"]
+        .into_iter()
+        .fold(Image::host(), Image::workspace_binary)
 }
 
 /// An agent that fails, and says why.
