@@ -16,6 +16,7 @@ mod lines;
 mod lives;
 mod losses;
 mod outcomes;
+mod pages;
 mod plain;
 mod rights;
 mod rotation;
