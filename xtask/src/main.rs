@@ -3,13 +3,17 @@
 mod bench;
 mod crds;
 mod deny;
+mod docs;
 mod generated;
+mod kind;
+mod notes;
 mod pages;
 mod plain;
 mod scale;
 mod soak;
 mod tidy;
 mod values;
+mod workflows;
 
 use anyhow::{Result, bail, ensure};
 
@@ -24,9 +28,13 @@ fn main() -> Result<()> {
         }
         ["bench", arguments @ ..] => bench::run(arguments),
         ["soak", arguments @ ..] => soak::run(arguments),
+        ["kind", arguments @ ..] => kind::run(arguments),
+        ["docs", arguments @ ..] => docs::run(arguments),
+        ["notes", version] => notes::print(version),
         ["tidy"] => tidy::check().and_then(|()| deny::check()),
         _ => bail!(
-            "usage: cargo xtask crds [--check] | bench [--quick] [--only NAME]... | soak [--minutes N] [--only NAME]... | tidy"
+            "usage: cargo xtask crds [--check] | bench [--quick] [--only NAME]... | soak [--minutes N] [--only NAME]... | kind up | kind down \
+             | docs PAGE... [--has NEED]... | notes VERSION | tidy"
         ),
     }
 }
