@@ -4,6 +4,7 @@ mod away;
 mod follow;
 mod rights;
 mod screen;
+mod start;
 mod story;
 
 use lockstep_testcluster::{ControlPlane, Ended, Tool};
