@@ -4,7 +4,8 @@
 //! The suite is a program of its own, so that nobody who only generates files has to build a Kubernetes client.
 
 use anyhow::{Context, Result, ensure};
-use std::path::PathBuf;
+use clap::Parser as _;
+use lockstep_image::command::{self, Args};
 use std::process::Command;
 
 /// Runs it with these arguments: `lockstep-e2e --list` says which there are.
@@ -22,7 +23,12 @@ pub fn run(arguments: &[&str]) -> Result<()> {
     let mut suite = Command::new(&program);
     suite.args(arguments);
     if std::env::var_os("KUBECONFIG").is_none_or(|value| value.is_empty()) {
-        suite.arg("--cluster").arg(image()?);
+        // Of what was built here, or, to be measured, of what is shipped.
+        let profile = if arguments.contains(&"bench") { "release" } else { "dev" };
+        let image = this.with_file_name("lockstep-e2e.tar");
+        let output = image.to_str().context("a path that is text")?;
+        command::run(Args::parse_from(["image", "--profile", profile, "--output", output]))?;
+        suite.arg("--cluster").arg(image);
     }
     let status = suite.status().with_context(|| format!("cannot start {}", program.display()))?;
     ensure!(status.success(), "the end-to-end suite did not end well");

@@ -3,6 +3,7 @@
 mod bench;
 mod crds;
 mod deny;
+mod e2e;
 mod generated;
 mod pages;
 mod plain;
@@ -12,6 +13,7 @@ mod tidy;
 mod values;
 
 use anyhow::{Result, bail, ensure};
+use clap::Parser as _;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -24,9 +26,14 @@ fn main() -> Result<()> {
         }
         ["bench", arguments @ ..] => bench::run(arguments),
         ["soak", arguments @ ..] => soak::run(arguments),
+        ["e2e", arguments @ ..] => e2e::run(arguments),
+        ["image", arguments @ ..] => {
+            let arguments = std::iter::once("image").chain(arguments.iter().copied());
+            lockstep_image::command::run(lockstep_image::command::Args::parse_from(arguments))
+        }
         ["tidy"] => tidy::check().and_then(|()| deny::check()),
         _ => bail!(
-            "usage: cargo xtask crds [--check] | bench [--quick] [--only NAME]... | soak [--minutes N] [--only NAME]... | tidy"
+            "usage: cargo xtask crds [--check] | bench [--quick] [--only NAME]... | soak [--minutes N] [--only NAME]... | e2e [--slow] [--list] [bench | NAME...] | image [--help] | tidy"
         ),
     }
 }

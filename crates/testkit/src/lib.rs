@@ -12,6 +12,7 @@
 //! | [`proxy`] | a TCP proxy that refuses, holds or loses bytes as told |
 //! | [`process`] | commands with captured output, deadlines and signals |
 //! | [`tmpfs`] | a command with a small file system of its own |
+//! | [`oci`] | archives of container images, written and read |
 //!
 //! Everything listens on loopback, on ports that the kernel chose, and ends when its value is dropped. Nothing is skipped
 //! in silence: what a test needs and this machine lacks is a panic that says what to do. Panics are the way to fail
@@ -28,3 +29,5 @@ pub mod s3;
 mod s3_faults;
 pub mod seaweed;
 pub mod tmpfs;
+
+pub use lockstep_image::oci;
