@@ -32,7 +32,7 @@ pub(crate) async fn space(prefix: &str) -> Space {
 pub(crate) async fn space_with(prefix: &str, level: PodSecurity) -> Space {
     let served = served().await;
     let namespace = served.cluster.namespace_with(prefix, level).await;
-    let more = || served.node.logs(&served.home, &served.pod, "operator");
+    let more = move || served.node.logs(&served.home, &served.pod, "operator");
     Space { served, inner: Runs::new(served.cluster.client().await, namespace).saying(more) }
 }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const TELLS_WITHIN: Duration = Duration::from_secs(20);
 
 /// A run on S3 with three agents, which measures for a while.
-pub(super) async fn under_way(suite: &Suite, what: &str, policy: Value, seconds: u32) -> Runs {
+pub(super) async fn under_way(suite: &Suite, what: &str, policy: &Value, seconds: u32) -> Runs {
     let runs = suite.runs(what).await;
     suite.store.give_key(&runs.namespace).await;
     let target = Store::target(&runs.namespace);
@@ -65,7 +65,7 @@ pub(super) async fn ends(
 /// Deleted: another takes its index.
 pub async fn deleted(suite: &Suite) -> Found {
     let policy = json!({"mode": "BestEffort", "retryAttempts": 1, "retryDelay": "1s"});
-    let runs = under_way(suite, "deleted", policy, 20).await;
+    let runs = under_way(suite, "deleted", &policy, 20).await;
     runs.pods.delete("run-1-0", &DeleteParams::default()).await.expect("it is deleted");
     let began = Instant::now();
     runs.until("run", "replaced", |status| status.agents.as_ref().is_some_and(|agents| agents.replaced == 1))
@@ -80,7 +80,7 @@ pub async fn deleted(suite: &Suite) -> Found {
 /// Evicted: the others go on without it.
 pub async fn evicted(suite: &Suite) -> Found {
     let policy = json!({"mode": "ContinueIfMajority", "retryAttempts": 0});
-    let runs = under_way(suite, "evicted", policy, 20).await;
+    let runs = under_way(suite, "evicted", &policy, 20).await;
     runs.pods.evict("run-1-0", &EvictParams::default()).await.expect("the API evicts it");
     let (done, held) = ends(suite, &runs, 1, "Partial", "Evicted", (1, 0)).await;
     let [problem] = &status(&done).agent_problems[..] else { panic!("{}", problems(&done)) };

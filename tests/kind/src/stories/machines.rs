@@ -60,7 +60,7 @@ pub async fn drained(suite: &Suite) -> Found {
     let several = nodes(suite).await.len() > 1;
     let retries = u32::from(several);
     let policy = json!({"mode": "BestEffort", "retryAttempts": retries, "retryDelay": "1s"});
-    let runs = under_way(suite, "drained", policy, 40).await;
+    let runs = under_way(suite, "drained", &policy, 30).await;
     let (index, node) = match victim(suite, &runs).await {
         Some(victim) => victim,
         None => (1, node_of(&runs, "run-1-0").await),
@@ -115,7 +115,7 @@ pub async fn containerd_restarted(suite: &Suite) -> Found {
     if let Some(why) = suite.common.nodes.why_not() {
         return Found::NotShown(why);
     }
-    let runs = under_way(suite, "containerd", json!({"mode": "FailFast", "retryAttempts": 0}), 20).await;
+    let runs = under_way(suite, "containerd", &json!({"mode": "FailFast", "retryAttempts": 0}), 15).await;
     let node = node_of(&runs, "run-1-0").await;
     suite.common.nodes.order(&node, RESTART_CONTAINERD).unwrap_or_else(|error| panic!("{node}: {error:#}"));
     let held = unharmed(suite, &runs).await;
@@ -133,7 +133,7 @@ pub async fn unplugged(suite: &Suite) -> Found {
     }
     let policy =
         json!({"mode": "BestEffort", "retryAttempts": 0, "reconnectGrace": "8s", "orphanGrace": "12s"});
-    let runs = under_way(suite, "unplugged", policy, 30).await;
+    let runs = under_way(suite, "unplugged", &policy, 30).await;
     let Some((index, node)) = victim(suite, &runs).await else {
         return Found::NotShown("every node with an agent has the storage or DNS too".to_owned());
     };
