@@ -3,14 +3,18 @@
 mod bench;
 mod crds;
 mod deny;
+mod docs;
 mod e2e;
 mod generated;
+mod kind;
+mod notes;
 mod pages;
 mod plain;
 mod scale;
 mod soak;
 mod tidy;
 mod values;
+mod workflows;
 
 use anyhow::{Result, bail, ensure};
 use clap::Parser as _;
@@ -31,9 +35,14 @@ fn main() -> Result<()> {
             let arguments = std::iter::once("image").chain(arguments.iter().copied());
             lockstep_image::command::run(lockstep_image::command::Args::parse_from(arguments))
         }
+        ["kind", arguments @ ..] => kind::run(arguments),
+        ["docs", arguments @ ..] => docs::run(arguments),
+        ["notes", version] => notes::print(version),
         ["tidy"] => tidy::check().and_then(|()| deny::check()),
         _ => bail!(
-            "usage: cargo xtask crds [--check] | bench [--quick] [--only NAME]... | soak [--minutes N] [--only NAME]... | e2e [--slow] [--list] [bench | NAME...] | image [--help] | tidy"
+            "usage: cargo xtask crds [--check] | bench [--quick] [--only NAME]... | soak [--minutes N] [--only NAME]... \
+             | e2e [--slow] [--list] [bench | NAME...] | image [--help] | kind up | kind down | docs PAGE... [--has NEED]... \
+             | notes VERSION | tidy"
         ),
     }
 }

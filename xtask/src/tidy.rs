@@ -3,7 +3,7 @@
 //! Deliberately textual and simple. What the compiler and clippy see better (names, `unwrap`, public items without
 //! documentation) is left to them.
 
-use crate::generated;
+use crate::{generated, workflows};
 use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 
@@ -50,6 +50,7 @@ pub fn check() -> Result<()> {
         }
     }
     faults.extend(generated::stale()?);
+    faults.extend(workflows::faults()?);
     faults.sort();
     ensure!(faults.is_empty(), "{} faults:\n  {}", faults.len(), faults.join("\n  "));
     Ok(())

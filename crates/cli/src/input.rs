@@ -5,6 +5,7 @@ use lockstep_api::fault;
 use lockstep_api::manifest::{self, Manifest, SIZE_MAX};
 use lockstep_api::resolve::{ResolveOptions, Resolved};
 use lockstep_core::problem::{Problem, exit};
+use serde_json::{Value, json};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -83,6 +84,34 @@ pub fn resolve_anywhere(input: &Input, manifest: &Manifest) -> Result<Resolved, 
         }
         Err(_) => Err(refused(input, &faults)),
     }
+}
+
+/// Makes the plan of a run on a cluster.
+///
+/// # Errors
+///
+/// Every fault of meaning, as one problem.
+pub fn resolve_for_cluster(input: &Input, manifest: &Manifest) -> Result<Resolved, Box<Problem>> {
+    let options = ResolveOptions { replicas: input.agents, uid: String::new(), local: false };
+    manifest.resolve(&options).map_err(|faults| refused(input, &faults))
+}
+
+/// The manifest as a document, with everything that the command line replaces.
+pub fn document(input: &Input, manifest: &Manifest) -> Value {
+    let mut document = manifest.document.clone();
+    if let Some(replicas) = input.agents {
+        let agents = &mut document["spec"]["agents"];
+        // The manifest had `spec` as an object, or it would not have been accepted.
+        if !agents.is_object() {
+            *agents = json!({});
+        }
+        agents["replicas"] = json!(replicas);
+        // A quorum for eight is no reason to refuse a trial with two.
+        if agents["minAvailable"].as_u64().is_some_and(|least| least > u64::from(replicas)) {
+            agents["minAvailable"] = json!(replicas);
+        }
+    }
+    document
 }
 
 /// At most one byte more than a manifest may have: enough to know that it is too large.

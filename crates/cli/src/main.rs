@@ -1,5 +1,5 @@
 //! The `lockstep` command: runs a benchmark on this machine, checks a manifest, shows a plan, prints results again; and
-//! shows, follows and stops runs of a cluster. Linked or copied as `kubectl-lockstep`, it is `kubectl lockstep`.
+//! starts, shows, follows and stops runs of a cluster. Linked or copied as `kubectl-lockstep`, it is `kubectl lockstep`.
 //!
 //! The coordinator decides and the agents work; this binary starts them, or looks at where others did, shows what
 //! happens and keeps what came of it. Deliberately thin: whatever it knows of a run, it knows from `lockstep_core`.

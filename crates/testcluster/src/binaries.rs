@@ -41,6 +41,10 @@ pub enum Tool {
     Kstatus,
     /// `tests/gitops`: Argo CD's and Flux's interpreters, asked about objects on stdin.
     GitOps,
+    /// kind, of `tests/kind`: makes clusters out of Docker containers.
+    Kind,
+    /// actionlint, of `tests/actionlint`: reads workflows of GitHub.
+    Actionlint,
 }
 
 /// Where a tool comes from.
@@ -73,6 +77,10 @@ impl Tool {
             Self::Helm => ("helm", "control-plane/helm", "helm.sh/helm/v4/cmd/helm", false),
             Self::Kstatus => ("kstatus", "control-plane/kstatus", ".", false),
             Self::GitOps => ("gitops", "gitops", ".", false),
+            Self::Kind => ("kind", "kind", "sigs.k8s.io/kind", false),
+            Self::Actionlint => {
+                ("actionlint", "actionlint", "github.com/rhysd/actionlint/cmd/actionlint", false)
+            }
         };
         Source { name, module, package, is_asset }
     }
@@ -151,7 +159,7 @@ impl Module {
     fn linker_flags(&self, tool: &str) -> Result<String> {
         const KUBERNETES: &str = "-X k8s.io/component-base/version";
         Ok(match tool {
-            "etcd" | "kstatus" | "gitops" => "-s -w".to_owned(),
+            "etcd" | "kstatus" | "gitops" | "kind" | "actionlint" => "-s -w".to_owned(),
             "helm" => {
                 let version = self.version_of("helm.sh/helm/v4")?;
                 format!("-s -w -X helm.sh/helm/v4/internal/version.version=v{version}")

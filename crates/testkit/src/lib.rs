@@ -3,6 +3,7 @@
 //! | module | what it runs |
 //! |---|---|
 //! | [`s3`] | an S3 server in this process, which counts every request and fails as told |
+//! | [`docs`] | commands of the documentation, as scripts |
 //! | [`counts`] | a report, held against what that server counted |
 //! | [`echo`] | the same server telling everything secret that it was sent |
 //! | [`seaweed`] | SeaweedFS in a process of its own: somebody else's idea of S3 |
@@ -19,6 +20,7 @@
 //! here, because all of it runs in tests. Nothing of this crate is shipped.
 
 pub mod counts;
+pub mod docs;
 pub mod echo;
 pub mod objects;
 pub mod process;

@@ -110,7 +110,9 @@ fn name(run: &BenchmarkRun, options: &ResolveOptions, findings: &mut Findings) -
         (Some(name), _) => name.clone(),
         // On one machine nobody completes the name; the uid tells runs apart.
         (None, Some(prefix)) if options.local => prefix.trim_end_matches('-').to_owned(),
-        (None, _) => {
+        // The API server completes it by five characters.
+        (None, Some(prefix)) => format!("{prefix}xxxxx"),
+        (None, None) => {
             let fault = Fault::new("metadata.name", "is missing");
             findings.fault(fault.allowed("a name of at most 52 lower-case letters, digits and dashes"));
             return String::new();

@@ -9,8 +9,8 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use lockstep_core::problem::exit;
 use request::Surroundings;
 pub use request::{
-    Format, GetRequest, PlanRequest, ReportRequest, ReportSource, Request, RunRequest, StopRequest, Style,
-    ValidateRequest, WatchRequest,
+    Format, GetRequest, PlanRequest, ReportRequest, ReportSource, Request, RunRequest, StartRequest,
+    StopRequest, Style, ValidateRequest, WatchRequest,
 };
 use std::ffi::OsString;
 

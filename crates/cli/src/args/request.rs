@@ -22,6 +22,8 @@ pub enum Request {
     Get(GetRequest),
     /// `lockstep watch`
     Watch(WatchRequest),
+    /// `lockstep start`
+    Start(StartRequest),
     /// `lockstep stop`
     Stop(StopRequest),
 }
@@ -128,6 +130,17 @@ pub struct WatchRequest {
     pub style: Style,
 }
 
+/// `lockstep start`
+#[derive(Debug, PartialEq, Eq)]
+pub struct StartRequest {
+    /// The manifest.
+    pub input: Input,
+    /// Which cluster.
+    pub cluster: Choice,
+    /// How to show what happens.
+    pub style: Style,
+}
+
 /// `lockstep stop`
 #[derive(Debug, PartialEq, Eq)]
 pub struct StopRequest {
@@ -211,6 +224,11 @@ impl Request {
                 style: Style::of(watch.json, watch.quiet, around),
                 cluster: Choice::of(watch.cluster),
                 name: watch.name,
+            }),
+            Command::Start(start) => Self::Start(StartRequest {
+                style: Style::of(start.json, start.quiet, around),
+                cluster: Choice::of(start.cluster),
+                input: Input::of(start.source),
             }),
             Command::Stop(stop) => Self::Stop(StopRequest {
                 cluster: Choice::of(stop.cluster),
@@ -341,6 +359,8 @@ mod tests {
             "lockstep get x -o xml",
             "lockstep watch",
             "lockstep watch pod/x",
+            "lockstep start nightly",
+            "lockstep start -f x.yaml --results here",
             "lockstep stop x --immediate=maybe",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "lockstep", version, about, disable_help_subcommand = true)]
 #[command(
-    after_help = "Exit codes of `run` and `watch`: 0 succeeded, 1 a stage failed, 2 partial, 3 aborted, \
+    after_help = "Exit codes of `run`, `start` and `watch`: 0 succeeded, 1 a stage failed, 2 partial, 3 aborted, \
 4 unreachable, 5 refused,\n6 deadline, 7 a threshold was breached or the verdict is inconclusive. See docs/cli.md."
 )]
 pub struct Cli {
@@ -31,6 +31,8 @@ pub enum Command {
     Get(Get),
     /// Follow a run of a cluster until it is over; ends with its exit code.
     Watch(Watch),
+    /// Create a run of a cluster and follow it until it is over; ends with its exit code.
+    Start(Start),
     /// End a run of a cluster early.
     Stop(Stop),
 }
@@ -155,6 +157,23 @@ pub struct Watch {
     /// The run.
     #[arg(value_name = "NAME", value_parser = run_name)]
     pub name: String,
+    /// Print one JSON object per line instead of text, at most 2 s apart; see docs/cli.md.
+    #[arg(long, conflicts_with = "quiet")]
+    pub json: bool,
+    /// Print nothing before the results.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+/// `lockstep start`
+#[derive(Debug, Args)]
+pub struct Start {
+    /// The manifest.
+    #[command(flatten)]
+    pub source: Source,
     /// Print one JSON object per line instead of text, at most 2 s apart; see docs/cli.md.
     #[arg(long, conflicts_with = "quiet")]
     pub json: bool,

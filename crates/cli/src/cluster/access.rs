@@ -9,6 +9,7 @@ use kube::{Client, Config};
 use lockstep_api::BenchmarkRun;
 use lockstep_api::manifest::suggest::closest;
 use lockstep_core::problem::{Problem, exit};
+use serde_json::Value;
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -62,7 +63,9 @@ pub async fn connect(choice: &Choice) -> Result<Cluster, Box<Problem>> {
     };
     // In a pod there is no kubeconfig, but a ServiceAccount.
     let config = match config {
-        Err(_) if !choice.is_made() && Config::incluster().is_ok() => Config::incluster().map_err(|_| None),
+        Err(_) if choice.context.is_none() && choice.kubeconfig.is_none() && Config::incluster().is_ok() => {
+            Config::incluster().map_err(|_| None)
+        }
         other => other.map_err(Some),
     };
     let mut config =
@@ -118,6 +121,42 @@ impl Cluster {
             }
             Err(error) => Err(self.trouble(&Asked::run("get", name), &error)),
         }
+    }
+
+    /// Creates a run. A field that the API server does not know is refused, not dropped.
+    ///
+    /// # Errors
+    /// One of its name is there already, or the API server does not take it.
+    pub async fn create(&self, document: &Value) -> Result<Run, Box<Problem>> {
+        let url = format!("{}?fieldManager=lockstep&fieldValidation=Strict", self.runs().resource_url());
+        let request = http::Request::post(url)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(serde_json::to_vec(document).unwrap_or_default());
+        let created = match request {
+            Ok(request) => self.client.request(request).await,
+            Err(error) => Err(kube::Error::HttpError(error)),
+        };
+        let name = document["metadata"]["name"].as_str();
+        match created {
+            Ok(object) => Ok(Run::of(object)),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                Err(self.there_already(name.unwrap_or_default(), &status.message))
+            }
+            Err(error) => {
+                let asked = Asked { verb: "create", what: "benchmarkruns", name, everywhere: false };
+                Err(self.trouble(&asked, &error))
+            }
+        }
+    }
+
+    fn there_already(&self, name: &str, message: &str) -> Box<Problem> {
+        let namespace = &self.namespace;
+        let problem = Problem::new(format!("run {namespace}/{name} is there already"), message)
+            .likely("it was started before: a BenchmarkRun is one execution")
+            .next(format!("lockstep watch {name} -n {namespace}"))
+            .next("metadata.generateName instead of metadata.name gives each run a name of its own")
+            .next(format!("kubectl delete brun {name} -n {namespace}, which takes its report too"));
+        Box::new(problem.kept("nothing was created").exit(exit::REFUSED))
     }
 
     /// The runs of the namespace, or of all.

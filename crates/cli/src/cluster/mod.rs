@@ -1,8 +1,8 @@
-//! Runs of a cluster, seen through their objects: `lockstep get`, `watch`, `report` of a run, and `stop`.
+//! Runs of a cluster, through their objects: `lockstep start`, `get`, `watch`, `report` of a run, and `stop`.
 //!
-//! The operator decides and writes; here is only read what it wrote, and one field of the spec set. So this asks for no more
-//! than a person who may look at runs has: get, watch and patch of `benchmarkruns` (list for tables), get of the ConfigMap with
-//! the report. What an object holds that this version does not know is passed over, never an error.
+//! The operator decides and writes; here is only read what it wrote, one field of the spec set, and a run created as it was
+//! given. So this asks for no more than a person who may look at runs has: get, watch and patch of `benchmarkruns` (list for
+//! tables, create for `start`), get of the ConfigMap with the report. What an object holds that this version does not know is passed over, never an error.
 
 pub mod access;
 pub mod changes;

@@ -52,6 +52,11 @@ pub fn is_missing_object(status: &Status) -> bool {
     status.is_not_found() && status.details.as_ref().is_some_and(|details| !details.name.is_empty())
 }
 
+/// Whether the namespace is not there in which something was to be created.
+fn is_missing_namespace(status: &Status) -> bool {
+    status.code == 404 && status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
+}
+
 /// Whether asking again cannot help.
 #[must_use]
 pub fn is_final(error: &kube::Error) -> bool {
@@ -85,13 +90,20 @@ pub fn problem(asked: &Asked<'_>, namespace: &str, url: &str, error: &kube::Erro
                 .next("kubectl auth whoami")
                 .exit(exit::REFUSED)
         }
+        kube::Error::Api(status) if is_missing_namespace(status) => {
+            Problem::new(format!("there is no namespace {namespace}"), status.message.clone())
+                .likely("its name is misspelt, or another cluster is meant: --context NAME")
+                .next("kubectl get namespaces")
+                .next(format!("kubectl create namespace {namespace}"))
+                .exit(exit::REFUSED)
+        }
         // Without the kind there is no path, and the answer is no Status.
         kube::Error::Api(status) if status.code == 404 && what == "benchmarkruns" => {
             Problem::new(format!("{url} has no BenchmarkRuns"), status.message.trim().to_owned())
                 .likely("Lockstep is not installed there")
                 .likely("another cluster is meant: --context NAME")
                 .next("kubectl get crd benchmarkruns.lockstep.dev")
-                .next("helm install lockstep deploy/helm/lockstep -n lockstep-system --create-namespace; docs/kubernetes.md")
+                .next("helm install lockstep deploy/helm/lockstep -n lockstep-system --create-namespace; docs/installing.md")
                 .exit(exit::REFUSED)
         }
         kube::Error::Api(status) => {

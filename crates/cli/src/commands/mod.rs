@@ -5,6 +5,7 @@ mod get;
 mod plan;
 mod report;
 mod run;
+mod start;
 mod stop;
 mod validate;
 mod watch;
@@ -25,6 +26,7 @@ pub fn dispatch(request: Request) -> u8 {
         Request::Report(request) => report::report(&request),
         Request::Get(request) => get::get(&request),
         Request::Watch(request) => watch::watch(&request),
+        Request::Start(request) => start::start(&request),
         Request::Stop(request) => stop::stop(&request),
     };
     outcome.unwrap_or_else(|problem| {

@@ -28,17 +28,22 @@ pub fn watch(request: &WatchRequest) -> Outcome {
     block_on(async {
         let cluster = connect(&request.cluster).await?;
         let first = cluster.run(&request.name).await?;
-        let mut signals = Signals::listen()
-            .map_err(|error| Box::new(Problem::new("signals cannot be listened to", error.to_string())))?;
-        let (sights, seen) = mpsc::channel(SIGHTS);
-        let following = tokio::spawn(follow(cluster.clone(), request.name.clone(), sights));
-        let ended = Watch::begin(request.style, first).until_over(seen, &mut signals).await;
-        following.abort();
-        match ended {
-            Ended::Over(watch) => watch.end(&cluster).await,
-            Ended::Early(outcome) => outcome,
-        }
+        until_over(&cluster, first, request.style).await
     })
+}
+
+/// Shows a run from what is known of it now until it is over.
+pub(super) async fn until_over(cluster: &Cluster, first: Run, style: Style) -> Outcome {
+    let mut signals = Signals::listen()
+        .map_err(|error| Box::new(Problem::new("signals cannot be listened to", error.to_string())))?;
+    let (sights, seen) = mpsc::channel(SIGHTS);
+    let following = tokio::spawn(follow(cluster.clone(), first.name(), sights));
+    let ended = Watch::begin(style, first).until_over(seen, &mut signals).await;
+    following.abort();
+    match ended {
+        Ended::Over(watch) => watch.end(cluster).await,
+        Ended::Early(outcome) => outcome,
+    }
 }
 
 /// What is shown, and what is known of it.

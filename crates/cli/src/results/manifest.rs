@@ -2,8 +2,8 @@
 //! comments, so that a reader sees what came from the command line.
 
 use crate::args::request::Input;
+use crate::input;
 use lockstep_api::Manifest;
-use serde_json::Value;
 use std::fmt::Write as _;
 
 /// The file. `started` is wall time.
@@ -17,10 +17,7 @@ pub fn record(
     uid: &str,
     started: &str,
 ) -> Result<String, serde_yaml::Error> {
-    let mut document = manifest.document.clone();
-    if let Some(agents) = input.agents {
-        set_replicas(&mut document, agents);
-    }
+    let document = input::document(input, manifest);
     let mut file = String::new();
     let version = env!("CARGO_PKG_VERSION");
     let _ = writeln!(file, "# As it was run by lockstep {version}: uid {uid}, started {started}.");
@@ -40,15 +37,6 @@ pub fn record(
     }
     file.push_str(&serde_yaml::to_string(&document)?);
     Ok(file)
-}
-
-/// The manifest had `spec` as an object, or it would not have been accepted.
-fn set_replicas(document: &mut Value, replicas: u32) {
-    let agents = &mut document["spec"]["agents"];
-    if !agents.is_object() {
-        *agents = Value::Object(serde_json::Map::new());
-    }
-    agents["replicas"] = Value::from(replicas);
 }
 
 /// A value that cannot leave its comment.

@@ -227,7 +227,7 @@ async fn runs_stay_when_their_release_goes_and_what_is_left_can_be_removed() {
     until(&pods, "going-0-0", "over", ended).await;
     let done = runs.get("done").await.expect("it stays");
     assert_eq!(truth(&done, ConditionType::Complete), Some(Truth::True));
-    // A finished run can be deleted without anybody; one under way takes what docs/kubernetes.md says.
+    // A finished run can be deleted without anybody; one under way takes what docs/installing.md says.
     runs.delete("done", &DeleteParams::default()).await.expect("it is deleted");
     until_gone(&runs, "done").await;
     runs.delete("going", &DeleteParams::default()).await.expect("it is to be deleted");

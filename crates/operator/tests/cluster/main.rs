@@ -7,6 +7,7 @@ mod disasters;
 mod examples;
 mod gangs;
 mod gate;
+mod helm_test;
 mod kills;
 mod kubectl;
 mod leader;
@@ -15,6 +16,7 @@ mod lines;
 mod lives;
 mod losses;
 mod outcomes;
+mod pages;
 mod plain;
 mod rights;
 mod rotation;
@@ -88,7 +90,9 @@ impl Served {
 
 /// The image of a release.
 fn image() -> Image {
-    Image::host().workspace_binary("lockstep-operator").workspace_binary("lockstep-agent")
+    ["lockstep-operator", "lockstep-agent", "lockstep"]
+        .into_iter()
+        .fold(Image::host(), Image::workspace_binary)
 }
 
 /// An agent that fails, and says why.

@@ -111,7 +111,8 @@ async fn a_run_that_two_installations_serve_has_one_owner() {
 }
 
 /// An admin of one namespace, as soon as the roles of the chart have come to be part of his.
-async fn admin_of(served: &Served, name: &str, namespace: &str) -> Caller {
+/// The admin of a namespace, who may nothing elsewhere.
+pub(crate) async fn admin_of(served: &Served, name: &str, namespace: &str) -> Caller {
     let binding = ["create", "rolebinding", name, "--clusterrole=admin", "-n", namespace, "--user", name];
     served.cluster.kubectl(&binding).await.expect_code(0);
     let caller = Caller::user(name);
@@ -211,7 +212,7 @@ async fn an_admin_of_a_namespace_uninstalls_his_operator_and_removes_what_is_lef
     becomes("without agents", async || served.node.processes(&pattern, "agent").is_empty()).await;
     let done = runs.get("done").await.expect("it stays");
     assert_eq!(truth(&done, ConditionType::Complete), Some(Truth::True));
-    // By the rights of an admin of the namespace: what docs/kubernetes.md says.
+    // By the rights of an admin of the namespace: what docs/installing.md says.
     let client = served.cluster.client_as(&admin).await;
     let his: Api<BenchmarkRun> = Api::namespaced(client, &release.home);
     for name in ["done", "going"] {

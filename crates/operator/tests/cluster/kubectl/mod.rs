@@ -3,6 +3,7 @@
 mod away;
 mod follow;
 mod rights;
+mod start;
 mod story;
 
 use lockstep_testcluster::Ended;
