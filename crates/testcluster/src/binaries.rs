@@ -35,6 +35,16 @@ pub enum Tool {
     Scheduler,
     /// kubectl.
     Kubectl,
+    /// The kubelet.
+    Kubelet,
+    /// kube-proxy.
+    Proxy,
+    /// CoreDNS, of a module of its own.
+    CoreDns,
+    /// Rancher's local-path-provisioner, of a module of its own: volumes on the disks of nodes.
+    LocalPath,
+    /// `tests/control-plane/pod`: what holds a pod's namespaces, and asks the network from within.
+    Pod,
     /// helm 4, of a module of its own.
     Helm,
     /// `tests/control-plane/kstatus`: kstatus' own library, asked about objects on stdin.
@@ -74,6 +84,16 @@ impl Tool {
             ),
             Self::Scheduler => ("kube-scheduler", KUBERNETES, "k8s.io/kubernetes/cmd/kube-scheduler", false),
             Self::Kubectl => ("kubectl", KUBERNETES, "k8s.io/kubernetes/cmd/kubectl", true),
+            Self::Kubelet => ("kubelet", KUBERNETES, "k8s.io/kubernetes/cmd/kubelet", false),
+            Self::Proxy => ("kube-proxy", KUBERNETES, "k8s.io/kubernetes/cmd/kube-proxy", false),
+            Self::CoreDns => ("coredns", "control-plane/coredns", ".", false),
+            Self::LocalPath => (
+                "local-path-provisioner",
+                "control-plane/local-path",
+                "github.com/rancher/local-path-provisioner",
+                false,
+            ),
+            Self::Pod => ("pod", "control-plane/pod", ".", false),
             Self::Helm => ("helm", "control-plane/helm", "helm.sh/helm/v4/cmd/helm", false),
             Self::Kstatus => ("kstatus", "control-plane/kstatus", ".", false),
             Self::GitOps => ("gitops", "gitops", ".", false),
@@ -135,14 +155,15 @@ impl Module {
             let path = directory.join(file);
             match std::fs::read(&path) {
                 Ok(content) => hash.update(content),
-                Err(_) if file == "main.go" => {}
+                // What has no `require` has no sums either.
+                Err(_) if file != "go.mod" => {}
                 Err(error) => {
                     return Err(error).with_context(|| format!("failed to read {}", path.display()));
                 }
             }
         }
         let hash: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let cache = user_cache().join("lockstep").join(format!("{}-{hash}", name.replace('/', "-")));
+        let cache = cache().join(format!("{}-{hash}", name.replace('/', "-")));
         let go_mod = std::fs::read_to_string(directory.join("go.mod"))?;
         Ok(Self { directory, cache, go_mod })
     }
@@ -159,7 +180,9 @@ impl Module {
     fn linker_flags(&self, tool: &str) -> Result<String> {
         const KUBERNETES: &str = "-X k8s.io/component-base/version";
         Ok(match tool {
-            "etcd" | "kstatus" | "gitops" | "kind" | "actionlint" => "-s -w".to_owned(),
+            "etcd" | "kstatus" | "gitops" | "kind" | "actionlint" | "coredns" | "local-path-provisioner" | "pod" => {
+                "-s -w".to_owned()
+            }
             "helm" => {
                 let version = self.version_of("helm.sh/helm/v4")?;
                 format!("-s -w -X helm.sh/helm/v4/internal/version.version=v{version}")
@@ -205,6 +228,10 @@ impl Module {
             "-ldflags",
         ]);
         go.arg(self.linker_flags(source.name)?).arg("-o").arg(&fresh).arg(source.package);
+        if source.name == "pod" {
+            // It is all that there is in its image: no C library.
+            go.env("CGO_ENABLED", "0");
+        }
         // A workspace of the user's must not bend what is pinned here.
         go.env("GOWORK", "off").stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
         let mut building =
@@ -248,12 +275,14 @@ impl Module {
     }
 }
 
-/// The user's cache directory.
-fn user_cache() -> PathBuf {
-    std::env::var_os("XDG_CACHE_HOME")
+/// Where what was built or fetched lies: `${XDG_CACHE_HOME:-~/.cache}/lockstep`.
+#[must_use]
+pub fn cache() -> PathBuf {
+    let user = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
-        .unwrap_or_else(std::env::temp_dir)
+        .unwrap_or_else(std::env::temp_dir);
+    user.join("lockstep")
 }
 
 /// Lines on stderr, past the test harness' capture: ten silent minutes look like a hang.

@@ -1,7 +1,12 @@
 //! etcd, kube-apiserver, kube-controller-manager and kube-scheduler, as processes that go with the test.
+//!
+//! Nodes and other users are impersonated by the admin, so the audit log knows them. The endpoint controllers are off,
+//! since the API server takes no loopback address into Endpoints or EndpointSlices (`ValidateEndpointIP` in
+//! pkg/apis/core/validation/validation.go); `node::names` does what they and a DNS server would.
 
 use crate::addresses::Network;
-use crate::components::{Layout, is_made};
+use crate::binaries::Tool;
+use crate::components::{Components, User, flags, is_made};
 use crate::keeper::{Keeper, Kept};
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{Read, Write};
@@ -40,7 +45,7 @@ pub struct ControlPlane {
     controller_manager: Kept,
     api_server: Mutex<Option<Kept>>,
     etcd: Kept,
-    pub(crate) layout: Layout,
+    pub(crate) layout: Components,
     pub(crate) keeper: Keeper,
     pub(crate) network: Arc<Network>,
     options: Options,
@@ -78,14 +83,27 @@ impl ControlPlane {
     async fn try_start(options: Options) -> Result<Self> {
         let network = Network::claim()?;
         let keeper = Keeper::new()?;
-        let layout = Layout::write(&keeper, &network)?;
-        let mut etcd = keeper.start(layout.etcd(&keeper)?, "etcd")?;
+        let layout = Components::new(keeper.path(), network.host(1));
+        // In this source for all to see: who reaches it is on this machine, and it is gone with the test.
+        layout.write(&User::of_control_plane(|name| format!("{name}-token")))?;
+        let mut etcd = start_component(&keeper, "etcd", Tool::Etcd, layout.etcd())?;
         let mut api_server = start_api_server(&keeper, &layout, &options)?;
         wait_until_ready(&layout, &mut etcd, &mut api_server).await?;
-        let manager = layout.kube_controller_manager(&keeper, &options)?;
+        let mut manager = layout.kube_controller_manager(options.node_monitor_grace);
+        manager.extend(flags(&[
+            (
+                "controllers",
+                "*,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller",
+            ),
+            ("node-monitor-period", "1s"),
+            // A node each 100 ms instead of each 10 s.
+            ("node-eviction-rate", "10"),
+        ]));
+        let name = "kube-controller-manager";
+        let scheduler = start_component(&keeper, "kube-scheduler", Tool::Scheduler, layout.kube_scheduler())?;
         Ok(Self {
-            scheduler: keeper.start(layout.kube_scheduler(&keeper)?, "kube-scheduler")?,
-            controller_manager: keeper.start(manager, "kube-controller-manager")?,
+            scheduler,
+            controller_manager: start_component(&keeper, name, Tool::ControllerManager, manager)?,
             api_server: Mutex::new(Some(api_server)),
             etcd,
             layout,
@@ -190,16 +208,24 @@ impl ControlPlane {
     }
 }
 
-fn start_api_server(keeper: &Keeper, layout: &Layout, options: &Options) -> Result<Kept> {
-    keeper.start(layout.kube_apiserver(keeper, options)?, "kube-apiserver")
+fn start_api_server(keeper: &Keeper, layout: &Components, options: &Options) -> Result<Kept> {
+    let mut arguments = layout.kube_apiserver(options.unreachable_toleration.as_secs());
+    arguments.extend(flags(&[("endpoint-reconciler-type", "none"), ("authorization-mode", "RBAC")]));
+    start_component(keeper, "kube-apiserver", Tool::ApiServer, arguments)
 }
 
-async fn wait_until_ready(layout: &Layout, etcd: &mut Kept, api_server: &mut Kept) -> Result<()> {
+fn start_component(keeper: &Keeper, name: &str, tool: Tool, arguments: Vec<String>) -> Result<Kept> {
+    let mut command = keeper.command(tool.path()?);
+    command.args(arguments);
+    keeper.start(command, name)
+}
+
+async fn wait_until_ready(layout: &Components, etcd: &mut Kept, api_server: &mut Kept) -> Result<()> {
     wait_for(layout, &mut [("etcd", etcd), ("kube-apiserver", api_server)]).await
 }
 
 /// Polls `/readyz` until it says ok, a component ends, or the limit passes.
-async fn wait_for(layout: &Layout, components: &mut [(&str, &mut Kept)]) -> Result<()> {
+async fn wait_for(layout: &Components, components: &mut [(&str, &mut Kept)]) -> Result<()> {
     let end = Instant::now() + READY_LIMIT;
     let mut last = String::from("it never made its certificate");
     loop {
@@ -223,7 +249,7 @@ async fn wait_for(layout: &Layout, components: &mut [(&str, &mut Kept)]) -> Resu
     }
 }
 
-async fn readyz(layout: &Layout) -> Result<()> {
+async fn readyz(layout: &Components) -> Result<()> {
     let client = crate::access::client(&layout.admin_kubeconfig()).await?;
     let answer = client.request_text(http_get("/readyz")?).await?;
     ensure!(answer == "ok", "/readyz says {answer}");

@@ -15,6 +15,7 @@
 //! | [`Node`], [`Image`], [`Fault`] | where the kubelet would stand: pods as local processes |
 //! | [`until`], [`until_gone`], [`until_event`], [`eventually`], [`becomes`] | waiting, with a limit, and saying what was seen instead |
 //! | [`Tool`] | the programs, built once from pinned Go modules (`tests/control-plane`) |
+//! | [`Components`], [`User`] | command lines and files of the components, for the cluster with nodes too (crates/cluster) |
 //!
 //! Everything listens on loopback and is gone when its value is dropped, or with the process, even one that is killed.
 //! Nothing is skipped in silence: what a test needs and this machine lacks is a panic that says what to do. Panics are
@@ -38,7 +39,8 @@ mod wait;
 
 pub use access::{Caller, PodSecurity};
 pub use audit::AuditEntry;
-pub use binaries::Tool;
+pub use binaries::{Tool, cache};
+pub use components::{Components, User, flags};
 pub use control_plane::{ControlPlane, Options};
 pub use lockstep_testkit::process::Ended;
 pub use node::{Fault, Image, Node, NodeOptions};

