@@ -180,9 +180,14 @@ impl Module {
     fn linker_flags(&self, tool: &str) -> Result<String> {
         const KUBERNETES: &str = "-X k8s.io/component-base/version";
         Ok(match tool {
-            "etcd" | "kstatus" | "gitops" | "kind" | "actionlint" | "coredns" | "local-path-provisioner" | "pod" => {
-                "-s -w".to_owned()
-            }
+            "etcd"
+            | "kstatus"
+            | "gitops"
+            | "kind"
+            | "actionlint"
+            | "coredns"
+            | "local-path-provisioner"
+            | "pod" => "-s -w".to_owned(),
             "helm" => {
                 let version = self.version_of("helm.sh/helm/v4")?;
                 format!("-s -w -X helm.sh/helm/v4/internal/version.version=v{version}")

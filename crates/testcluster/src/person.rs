@@ -5,6 +5,7 @@
 
 use crate::binaries::Tool;
 use crate::screen::{self, Screen};
+use lockstep_testkit::docs;
 use lockstep_testkit::process::Ended;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,9 @@ use std::time::{Duration, Instant};
 
 /// A tool that is not done by then hangs. `kubectl wait` in a test has a timeout of its own, far below.
 const LIMIT: Duration = Duration::from_secs(300);
+
+/// What kubectl looks for in PATH when it is asked for `lockstep`.
+const PLUGIN: &str = "kubectl-lockstep";
 
 /// Somebody at a keyboard.
 #[derive(Clone, Debug)]
@@ -35,13 +39,35 @@ impl Person {
     /// It cannot be had.
     #[must_use]
     pub fn command(&self, tool: Tool, args: &[&str]) -> Command {
-        let program = tool.path().unwrap_or_else(|error| panic!("{tool:?}: {error:?}"));
-        let mut command = Command::new(program);
-        command.args(args).stdin(Stdio::null());
+        let mut command = Command::new(path_of(tool));
+        command.args(args);
+        self.equip(&mut command, plugins());
+        command
+    }
+
+    /// A script that has kubectl, helm and the plugin by their names.
+    ///
+    /// # Panics
+    /// One of them cannot be had.
+    pub fn equip_script(&self, command: &mut Command) {
+        static TOOLS: OnceLock<tempfile::TempDir> = OnceLock::new();
+        let named = || {
+            docs::path_with(&[
+                ("kubectl", path_of(Tool::Kubectl)),
+                ("helm", path_of(Tool::Helm)),
+                (PLUGIN, workspace_binary("lockstep")),
+            ])
+        };
+        self.equip(command, TOOLS.get_or_init(named).path());
+    }
+
+    /// Gives a command this kubeconfig, these programs before those of PATH, and nothing to read.
+    fn equip(&self, command: &mut Command, programs: &Path) {
+        command.stdin(Stdio::null());
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::iter::once(plugins().to_owned()).chain(std::env::split_paths(&path));
+        let path = std::iter::once(programs.to_owned()).chain(std::env::split_paths(&path));
         command.env("PATH", std::env::join_paths(path).expect("directories of a PATH"));
-        command.env("KUBECONFIG", &self.kubeconfig).env("KUBERC", "off");
+        command.env_remove("HELM_NAMESPACE").env("KUBECONFIG", &self.kubeconfig).env("KUBERC", "off");
         for (variable, directory) in [
             ("KUBECACHEDIR", "kubectl-cache"),
             ("HELM_CONFIG_HOME", "helm"),
@@ -51,7 +77,6 @@ impl Person {
             command.env(variable, self.directory.join(directory));
         }
         command.env_remove("NO_COLOR").env("TERM", "xterm-256color");
-        command
     }
 
     /// Runs kubectl.
@@ -149,14 +174,12 @@ pub fn workspace_binary(name: &str) -> PathBuf {
     binary
 }
 
+fn path_of(tool: Tool) -> PathBuf {
+    tool.path().unwrap_or_else(|error| panic!("{tool:?}: {error:?}"))
+}
+
 /// A directory that has the plugin: the program itself, under the name that kubectl looks for.
 fn plugins() -> &'static Path {
     static PLUGINS: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let make = || {
-        let directory = tempfile::tempdir().expect("a directory");
-        let link = directory.path().join("kubectl-lockstep");
-        std::os::unix::fs::symlink(workspace_binary("lockstep"), link).expect("a link");
-        directory
-    };
-    PLUGINS.get_or_init(make).path()
+    PLUGINS.get_or_init(|| docs::path_with(&[(PLUGIN, workspace_binary("lockstep"))])).path()
 }

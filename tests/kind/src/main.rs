@@ -17,6 +17,7 @@
 //! |---|---|
 //! | `KUBECONFIG` | which cluster; without this, `--cluster` makes one for the occasion, with the image of that archive, and removes it |
 //! | `LOCKSTEP_E2E_IMAGE` | the image, as the nodes know it; `lockstep:<version>` otherwise |
+//! | `LOCKSTEP_E2E_SHARED_CLASS` | a StorageClass whose volumes many nodes may write to |
 //! | `LOCKSTEP_E2E_SLOW` | what takes minutes too (`--slow`) |
 
 mod bench;

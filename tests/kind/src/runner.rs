@@ -3,7 +3,7 @@
 
 use crate::installation::{self, HOME, Image};
 use crate::nodes::Nodes;
-use crate::stories::STORIES;
+use crate::stories::{FIRST, STORIES};
 use crate::suite::{Common, Found, OURS, Suite};
 use crate::{Request, store};
 use anyhow::{Context, Result, ensure};
@@ -56,8 +56,7 @@ struct Line {
 
 /// Prints what there is.
 pub fn list() {
-    println!("{:<28} {:<9} from nothing to a finished first run in five minutes", "first-run", "first");
-    for story in STORIES {
+    for story in std::iter::once(&FIRST).chain(STORIES) {
         println!("{:<28} {:<9} {}", story.name, format!("{:?}", story.when).to_lowercase(), story.shows);
     }
 }
@@ -68,8 +67,8 @@ pub fn list() {
 /// The one that is unknown.
 pub fn check(names: &[String]) -> Result<()> {
     for name in names {
-        let is_known =
-            STORIES.iter().any(|story| story.name.contains(name)) || "first-run".contains(name.as_str());
+        let mut known = std::iter::once(&FIRST).chain(STORIES);
+        let is_known = known.any(|story| story.name.contains(name));
         ensure!(is_known, "no story is called `{name}`: lockstep-e2e --list says what there is");
     }
     Ok(())
@@ -91,18 +90,14 @@ pub fn run(request: &Request, kubeconfig: PathBuf) -> Result<bool> {
     let wanted =
         |name: &str| request.names.is_empty() || request.names.iter().any(|part| name.contains(part));
     let mut lines = Vec::new();
-    if wanted("first-run") {
-        lines.push(line(&common, "first-run", |suite| Box::pin(installation::first_run(suite))));
-    } else {
-        lines.push(line(&common, "installation", |suite| {
-            Box::pin(async {
-                installation::install(suite).await.expect_code(0);
-                Found::Shown("helm upgrade --install --wait".to_owned())
-            })
-        }));
+    if wanted(FIRST.name) {
+        lines.push(line(&common, FIRST.name, FIRST.tell));
     }
+    let installed = line(&common, "installation", |suite| Box::pin(installed(suite)));
+    let is_installed = installed.found.is_ok();
+    lines.push(installed);
     // Without an installation nothing else is worth a look.
-    if lines.iter().all(|line| line.found.is_ok()) {
+    if is_installed {
         lines.push(line(&common, "storage-in-the-cluster", |suite| Box::pin(store::deploy(suite))));
         let of = |when: When| STORIES.iter().filter(move |story| story.when == when && wanted(story.name));
         lines.extend(together(&common, of(When::Together).collect(), request.jobs.unwrap_or(JOBS)));
@@ -172,6 +167,13 @@ fn story(common: &Common, name: &'static str, tell: Tell) -> Result<Found, Strin
 fn said(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
+}
+
+/// For all stories that follow.
+async fn installed(suite: &Suite) -> Found {
+    let ended = installation::install(suite).await;
+    ended.expect_code(0);
+    Found::Shown(format!("helm upgrade --install --wait in {:.0} s", ended.took.as_secs_f64()))
 }
 
 /// Of all stories: namespaces, volumes, and pods that nobody owns any more.

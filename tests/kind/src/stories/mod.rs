@@ -3,6 +3,7 @@
 mod losses;
 mod machines;
 mod operators;
+mod pages;
 mod people;
 mod policies;
 mod releases;
@@ -22,7 +23,15 @@ macro_rules! story {
     };
 }
 
-/// All of them but the first run, the longest of those that are told side by side first.
+/// The one that begins on a cluster without Lockstep.
+pub const FIRST: Story = story!(
+    "first-run",
+    Alone,
+    pages::quickstart,
+    "from nothing to a finished first run in five minutes, by the commands of docs/quickstart.md"
+);
+
+/// The others, the longest of those that are told side by side first.
 pub const STORIES: &[Story] = &[
     story!(
         "release-upgraded",
@@ -89,6 +98,8 @@ pub const STORIES: &[Story] = &[
         "agents are killed for a small memory limit"
     ),
     story!("image-missing", Together, losses::image_missing, "the image of the agents is missing"),
+    story!("page-volumes", Together, pages::volumes, "the commands of docs/pvc.md"),
+    story!("page-objects", Together, pages::objects, "the commands of docs/s3.md"),
     story!(
         "operator-restarted",
         Alone,

@@ -1,6 +1,7 @@
 //! Files on volumes of a StorageClass.
 
 use super::on_target;
+use crate::nodes::Nodes;
 use crate::suite::{Found, Suite};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -11,30 +12,39 @@ use lockstep_testcluster::until_gone_within;
 use serde_json::json;
 
 const IS_DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
+/// Names a class whose volumes many nodes may write to.
+const SHARED: &str = "LOCKSTEP_E2E_SHARED_CLASS";
 
 /// The class that claims get which name none.
-async fn default_class(suite: &Suite) -> Option<StorageClass> {
+pub(super) async fn default_class(suite: &Suite) -> Option<StorageClass> {
     let classes: Api<StorageClass> = Api::all(suite.client.clone());
     let classes = classes.list(&ListParams::default()).await.expect("StorageClasses").items;
     classes.into_iter().find(|class| class.annotations().get(IS_DEFAULT).is_some_and(|value| value == "true"))
 }
 
-fn no_class() -> Found {
+pub(super) fn no_class() -> Found {
     Found::NotShown("the cluster has no default StorageClass".to_owned())
 }
 
 /// Three agents fill one volume together; three others, in other pods, find every object there.
 pub async fn shared(suite: &Suite) -> Found {
-    let Some(class) = default_class(suite).await else { return no_class() };
+    // Pods of one node may share what is ReadWriteOnce.
+    let own = matches!(suite.common.nodes, Nodes::Own(_)).then(|| "shared".to_owned());
+    let (class, mode) = match std::env::var(SHARED).ok().or(own) {
+        Some(class) => (class, "ReadWriteMany"),
+        None => match default_class(suite).await {
+            Some(class) => (class.name_any(), "ReadWriteOnce"),
+            None => return no_class(),
+        },
+    };
     let runs = suite.runs("shared").await;
-    // Of one node, unless the class has more to give: pods of one node may share what is ReadWriteOnce.
     let claim = json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "100Mi"}}},
+        "spec": {"storageClassName": class, "accessModes": [mode], "resources": {"requests": {"storage": "100Mi"}}},
     });
     suite.person.apply(&runs.namespace, &claim.to_string()).await;
     let target = json!({"uri": "file:///data", "volume": {"persistentVolumeClaim": {"claimName": "data"}}});
-    let any = json!({"agents": {"placement": "Any"}});
+    let any = json!({"agents": {"placement": if mode == "ReadWriteMany" { "Spread" } else { "Any" }}});
     runs.create(on_target("fill", &target, 200, 3, &any)).await;
     let filled = runs.finished("fill").await;
     assert_eq!(status(&filled).phase, "Succeeded", "{:?}", filled.status);
@@ -50,7 +60,7 @@ pub async fn shared(suite: &Suite) -> Found {
         (200, 0, 200),
         "others find what was made: {ledger:?}"
     );
-    Found::Shown(format!("200 files of class {}, all of them found again by other pods", class.name_any()))
+    Found::Shown(format!("200 files of class {class}, {mode}, all of them found again by other pods"))
 }
 
 /// Each agent has a claim of its own, which goes with its pod.
