@@ -4,6 +4,7 @@ mod bench;
 mod crds;
 mod deny;
 mod docs;
+mod e2e;
 mod generated;
 mod kind;
 mod notes;
@@ -29,6 +30,7 @@ fn main() -> Result<()> {
         }
         ["bench", arguments @ ..] => bench::run(arguments),
         ["soak", arguments @ ..] => soak::run(arguments),
+        ["e2e", arguments @ ..] => e2e::run(arguments),
         ["image", arguments @ ..] => {
             let arguments = std::iter::once("image").chain(arguments.iter().copied());
             lockstep_image::command::run(lockstep_image::command::Args::parse_from(arguments))
@@ -38,8 +40,9 @@ fn main() -> Result<()> {
         ["notes", version] => notes::print(version),
         ["tidy"] => tidy::check().and_then(|()| deny::check()),
         _ => bail!(
-            "usage: cargo xtask crds [--check] | bench [--quick] [--only NAME]... | soak [--minutes N] [--only NAME]... | image [--help] \
-             | kind up | kind down | docs PAGE... [--has NEED]... | notes VERSION | tidy"
+            "usage: cargo xtask crds [--check] | bench [--quick] [--only NAME]... | soak [--minutes N] [--only NAME]... \
+             | e2e [--slow] [--list] [bench | NAME...] | image [--help] | kind up | kind down | docs PAGE... [--has NEED]... \
+             | notes VERSION | tidy"
         ),
     }
 }

@@ -74,6 +74,8 @@ fn main() -> ExitCode {
     let span = log::span(&run, &uid, index, attempt);
     panics::install(termination_log.clone(), span.clone());
     let _whose = span.entered();
+    // From here to `connected to the coordinator` is what an agent takes to begin.
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %coordinator, "begins");
     let reason = termination_log.as_deref();
     let (gone, parent_gone) = oneshot::channel();
     let access = match (token_file, ca_file) {

@@ -7,21 +7,16 @@ mod common;
 
 use lockstep_core::op::Op;
 use lockstep_testkit::counts::{self, verb};
+use lockstep_testkit::objects::{self, Objects, table};
 use lockstep_testkit::process::Dir;
-use lockstep_testkit::python;
 use lockstep_testkit::s3::{self, TestS3};
 use lockstep_testkit::seaweed::{self, Seaweed};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-/// The pinned version of boto3.
-const BOTO3: &str = "1.43.11";
 /// Objects of the data sets that are compared.
 const OBJECTS: usize = 240;
-
-/// Name, size and hash of content of each object.
-type Objects = BTreeMap<String, (u64, String)>;
 
 const MIXED: &str = r#"
 apiVersion: lockstep.dev/v1alpha1
@@ -122,21 +117,6 @@ fn expected(dir: &Dir, results: &Path) -> Objects {
     table(&mut command)
 }
 
-/// Lines of name, size and hash that a command prints.
-#[track_caller]
-fn table(command: &mut Command) -> Objects {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
-    let row = |line: &str| {
-        let mut fields = line.split('\t').map(str::to_owned);
-        let mut next = || fields.next().unwrap_or_else(|| panic!("a field is missing in `{line}`"));
-        let (name, size, hash) = (next(), next(), next());
-        (name, (size.parse().expect("a size"), hash))
-    };
-    text.lines().map(row).collect()
-}
-
 #[test]
 fn files_of_one_three_and_eight_agents_are_those_of_an_independent_program() {
     let dir = common::dir();
@@ -165,7 +145,6 @@ fn files_of_one_three_and_eight_agents_are_those_of_an_independent_program() {
 fn objects_of_one_three_and_eight_agents_are_what_boto3_and_an_independent_program_see() {
     let server = Seaweed::start();
     server.create_bucket("bench");
-    let packages = python::package("boto3", BOTO3);
     let dir = common::dir();
     let mut of_one = None;
     for agents in ["1", "3", "8"] {
@@ -180,16 +159,8 @@ fn objects_of_one_three_and_eight_agents_are_what_boto3_and_an_independent_progr
         command.env("AWS_SECRET_ACCESS_KEY", seaweed::SECRET_KEY).run(common::LONG).expect_code(0);
         let results =
             common::results(&dir).into_iter().find(|path| !before.contains(path)).expect("its results");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/objects.py");
-        let prefix = format!("a{agents}/");
-        let mut list = Command::new("python3");
-        list.current_dir(dir.path()).env("PYTHONPATH", &packages).env("NO_PROXY", "*").arg(script);
-        list.args([&server.endpoint(), seaweed::ACCESS_KEY, seaweed::SECRET_KEY, "bench", &prefix]);
-        let found: Objects = table(&mut list)
-            .into_iter()
-            .filter_map(|(key, what)| Some((key.strip_prefix(&prefix)?.to_owned(), what)))
-            .filter(|(name, _)| !name.starts_with(".lockstep"))
-            .collect();
+        let key = objects::Key { access: seaweed::ACCESS_KEY, secret: seaweed::SECRET_KEY };
+        let found = objects::of_bucket(&server.endpoint(), key, "bench", &format!("a{agents}/"));
         assert_eq!(found.len(), OBJECTS, "{agents} agents");
         assert_eq!(found, expected(&dir, &results), "{agents} agents");
         assert_eq!(&found, of_one.get_or_insert_with(|| found.clone()), "{agents} agents against one");

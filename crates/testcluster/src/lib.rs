@@ -8,10 +8,12 @@
 //! |---|---|
 //! | [`ControlPlane`] | starts, stops, shares the components |
 //! | [`Caller`], [`PodSecurity`] | clients, kubeconfigs and namespaces for whom a test pretends to be |
-//! | [`Kstatus`], [`GitOps`] | kubectl, helm, kstatus' own library, and the samples for GitOps controllers |
+//! | [`Person`], [`Screen`] | kubectl, its plugin `lockstep` and helm, of this or any other cluster, and a terminal to use them on |
+//! | [`Runs`], [`runs`] | what tests ask of runs in a namespace, of this or any other cluster |
+//! | [`Kstatus`], [`GitOps`] | kstatus' own library, and the samples for GitOps controllers |
 //! | [`AuditEntry`] | who asked for what |
 //! | [`Node`], [`Image`], [`Fault`] | where the kubelet would stand: pods as local processes |
-//! | [`until`], [`until_gone`], [`until_event`], [`eventually`] | waiting, with a limit, and saying what was seen instead |
+//! | [`until`], [`until_gone`], [`until_event`], [`eventually`], [`becomes`] | waiting, with a limit, and saying what was seen instead |
 //! | [`Tool`] | the programs, built once from pinned Go modules (`tests/control-plane`) |
 //! | [`Components`], [`User`] | command lines and files of the components, for the cluster with nodes too (crates/cluster) |
 //!
@@ -29,6 +31,9 @@ mod components;
 mod control_plane;
 mod keeper;
 mod node;
+mod person;
+pub mod runs;
+mod screen;
 mod tools;
 mod wait;
 
@@ -39,5 +44,8 @@ pub use components::{Components, User, flags};
 pub use control_plane::{ControlPlane, Options};
 pub use lockstep_testkit::process::Ended;
 pub use node::{Fault, Image, Node, NodeOptions};
+pub use person::{Person, workspace_binary};
+pub use runs::Runs;
+pub use screen::Screen;
 pub use tools::{GitOps, Kstatus};
-pub use wait::{LIMIT, eventually, until, until_event, until_gone};
+pub use wait::{LIMIT, becomes, eventually, until, until_event, until_gone, until_gone_within, until_within};

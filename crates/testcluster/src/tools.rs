@@ -4,19 +4,11 @@
 use crate::ControlPlane;
 use crate::access::Caller;
 use crate::binaries::Tool;
-use anyhow::{Context, Result};
+use crate::person::Person;
 use lockstep_testkit::process::Ended;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Output, Stdio};
-use std::time::{Duration, Instant};
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
-
-/// A tool that is not done by then hangs. `kubectl wait` in a test has a timeout of its own, far below.
-const LIMIT: Duration = Duration::from_secs(300);
+use std::path::PathBuf;
 
 /// What kstatus says of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -37,6 +29,18 @@ pub struct GitOps {
 }
 
 impl ControlPlane {
+    /// Somebody with the admin's kubeconfig.
+    #[must_use]
+    pub fn admin(&self) -> Person {
+        self.person(self.kubeconfig())
+    }
+
+    /// Somebody with a kubeconfig.
+    #[must_use]
+    pub fn person(&self, kubeconfig: impl Into<PathBuf>) -> Person {
+        Person::new(kubeconfig, self.directory())
+    }
+
     /// Runs kubectl as the admin.
     ///
     /// # Panics
@@ -50,7 +54,7 @@ impl ControlPlane {
     /// # Panics
     /// As [`ControlPlane::kubectl`].
     pub async fn kubectl_as(&self, caller: &Caller, args: &[&str]) -> Ended {
-        self.run(Tool::Kubectl, &self.kubeconfig_as(caller).await, args, "").await
+        self.person(self.kubeconfig_as(caller).await).kubectl(args).await
     }
 
     /// Runs kubectl as the admin with something to read: `kubectl_with("...", &["apply", "-f", "-"])`.
@@ -58,7 +62,7 @@ impl ControlPlane {
     /// # Panics
     /// As [`ControlPlane::kubectl`].
     pub async fn kubectl_with(&self, input: &str, args: &[&str]) -> Ended {
-        self.run(Tool::Kubectl, &self.kubeconfig(), args, input).await
+        self.admin().kubectl_with(input, args).await
     }
 
     /// `kubectl apply` of manifests into a namespace, which must succeed.
@@ -66,7 +70,7 @@ impl ControlPlane {
     /// # Panics
     /// It is refused; the panic shows what kubectl said.
     pub async fn apply(&self, namespace: &str, manifests: &str) {
-        self.kubectl_with(manifests, &["apply", "--namespace", namespace, "-f", "-"]).await.expect_code(0);
+        self.admin().apply(namespace, manifests).await;
     }
 
     /// Runs helm as the admin.
@@ -82,7 +86,7 @@ impl ControlPlane {
     /// # Panics
     /// As [`ControlPlane::helm`].
     pub async fn helm_as(&self, caller: &Caller, args: &[&str]) -> Ended {
-        self.run(Tool::Helm, &self.kubeconfig_as(caller).await, args, "").await
+        self.person(self.kubeconfig_as(caller).await).helm(args).await
     }
 
     /// What kstatus says of each of these objects, in their order.
@@ -112,44 +116,8 @@ impl ControlPlane {
     ) -> Vec<A> {
         let line = |object| serde_json::to_string(object).expect("an object is JSON") + "\n";
         let lines: String = objects.iter().map(line).collect();
-        let ended = self.run(tool, &self.kubeconfig(), args, &lines).await;
+        let ended = self.admin().run(tool, args, &lines).await;
         let answers = ended.expect_code(0).stdout.lines().map(serde_json::from_str);
         answers.collect::<Result<_, _>>().expect("it answers in JSON")
-    }
-
-    async fn run(&self, tool: Tool, kubeconfig: &Path, args: &[&str], input: &str) -> Ended {
-        let began = Instant::now();
-        let output = tokio::time::timeout(LIMIT, self.output(tool, kubeconfig, args, input)).await;
-        let output = output.unwrap_or_else(|_| panic!("{tool:?} {args:?} hangs: not done after {LIMIT:?}"));
-        let output = output.unwrap_or_else(|error| panic!("{tool:?} {args:?}: {error:?}"));
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ended {
-            code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
-            took: began.elapsed(),
-        }
-    }
-
-    async fn output(&self, tool: Tool, kubeconfig: &Path, args: &[&str], input: &str) -> Result<Output> {
-        let mut command = Command::new(tool.path()?);
-        command.args(args).kill_on_drop(true);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // Nothing of the user's own: neither clusters, nor plugins, nor caches.
-        command.env("KUBECONFIG", kubeconfig).env("HOME", self.directory());
-        for (variable, directory) in
-            [("HELM_CONFIG_HOME", "helm"), ("HELM_DATA_HOME", "helm"), ("HELM_CACHE_HOME", "helm-cache")]
-        {
-            command.env(variable, self.directory().join(directory));
-        }
-        let mut running = command.spawn().with_context(|| format!("{tool:?} cannot be started"))?;
-        let mut stdin = running.stdin.take().context("stdin is a pipe")?;
-        let write = async {
-            // A tool that ends before it has read everything says why by itself.
-            let _ = stdin.write_all(input.as_bytes()).await;
-            drop(stdin);
-        };
-        let (output, ()) = tokio::join!(running.wait_with_output(), write);
-        Ok(output?)
     }
 }

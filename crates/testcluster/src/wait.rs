@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 pub const LIMIT: Duration = Duration::from_secs(60);
 /// How often is looked where there is nothing to watch.
 const POLL: Duration = Duration::from_millis(20);
+/// How often somebody else is asked.
+const ASK: Duration = Duration::from_millis(50);
 
 /// Waits until an object satisfies a condition, and returns it. `what` completes "it is not ...".
 ///
@@ -22,14 +24,31 @@ pub async fn until<K>(api: &Api<K>, name: &str, what: &str, condition: impl Cond
 where
     K: Resource + Clone + Debug + Send + DeserializeOwned + Serialize + 'static,
 {
-    match tokio::time::timeout(LIMIT, await_condition(api.clone(), name, condition)).await {
+    until_within(api, name, what, LIMIT, condition).await
+}
+
+/// The same within another limit.
+///
+/// # Panics
+/// As [`until`].
+pub async fn until_within<K>(
+    api: &Api<K>,
+    name: &str,
+    what: &str,
+    limit: Duration,
+    condition: impl Condition<K>,
+) -> K
+where
+    K: Resource + Clone + Debug + Send + DeserializeOwned + Serialize + 'static,
+{
+    match tokio::time::timeout(limit, await_condition(api.clone(), name, condition)).await {
         Ok(Ok(object)) => object.unwrap_or_else(|| panic!("{name} is gone")),
         Ok(Err(error)) => panic!("{name}: {error}"),
         Err(_) => {
             let seen =
                 api.get_opt(name).await.map(|seen| serde_json::to_string_pretty(&seen).unwrap_or_default());
             panic!(
-                "{name} is not {what} within {LIMIT:?}: {}",
+                "{name} is not {what} within {limit:?}: {}",
                 seen.unwrap_or_else(|error| error.to_string())
             )
         }
@@ -44,9 +63,20 @@ pub async fn until_gone<K>(api: &Api<K>, name: &str)
 where
     K: Resource + Clone + Debug + Send + DeserializeOwned + 'static,
 {
+    until_gone_within(api, name, LIMIT).await;
+}
+
+/// The same within another limit.
+///
+/// # Panics
+/// As [`until_gone`].
+pub async fn until_gone_within<K>(api: &Api<K>, name: &str, limit: Duration)
+where
+    K: Resource + Clone + Debug + Send + DeserializeOwned + 'static,
+{
     let gone = await_condition(api.clone(), name, |object: Option<&K>| object.is_none());
-    let gone = tokio::time::timeout(LIMIT, gone).await;
-    gone.unwrap_or_else(|_| panic!("{name} is still there after {LIMIT:?}"))
+    let gone = tokio::time::timeout(limit, gone).await;
+    gone.unwrap_or_else(|_| panic!("{name} is still there after {limit:?}"))
         .unwrap_or_else(|error| panic!("{name}: {error}"));
 }
 
@@ -82,5 +112,17 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(Instant::now() < end, "never {what} within {LIMIT:?}");
         tokio::time::sleep(POLL).await;
+    }
+}
+
+/// The same of what is asked for, such as another tool's answer.
+///
+/// # Panics
+/// As [`eventually`].
+pub async fn becomes(what: &str, limit: Duration, mut holds: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + limit;
+    while !holds().await {
+        assert!(Instant::now() < end, "never {what} within {limit:?}");
+        tokio::time::sleep(ASK).await;
     }
 }

@@ -7,6 +7,7 @@
 //! | [`counts`] | a report, held against what that server counted |
 //! | [`echo`] | the same server telling everything secret that it was sent |
 //! | [`seaweed`] | SeaweedFS in a process of its own: somebody else's idea of S3 |
+//! | [`objects`] | what lies in a bucket, as boto3 sees it |
 //! | [`python`] | packages of Python, pinned, in the user's cache |
 //! | [`raw`] | listeners that refuse, hang, or talk nonsense |
 //! | [`proxy`] | a TCP proxy that refuses, holds or loses bytes as told |
@@ -21,6 +22,7 @@
 pub mod counts;
 pub mod docs;
 pub mod echo;
+pub mod objects;
 pub mod process;
 pub mod proxy;
 pub mod python;

@@ -25,8 +25,9 @@ pub const OWN_VOLUMES: &str = "lockstep-";
 const TEMPLATE: &str = "spec.agents.template";
 /// User and group of the agent: the unprivileged one of distroless images.
 const USER: i64 = 65_532;
-/// Validity of a token, seconds; the kubelet renews it after four fifths. The least that the API server takes is 600.
-const TOKEN_SECONDS: i64 = 3_600;
+/// Validity of a token, seconds, where the installation says nothing; the kubelet renews it after four fifths. The least that the API
+/// server takes is 600.
+const TOKEN_SECONDS: u32 = 3_600;
 /// What the kubelet waits between asking an agent to end and killing it, seconds: a second to stop I/O, two to hand in
 /// what it has, and some for a busy node.
 const GRACE_SECONDS: i64 = 10;
@@ -320,9 +321,10 @@ impl Recipe {
 
     /// Token and CA bundle in one volume.
     fn identity_volume(&self) -> Value {
+        let seconds = self.installation.agent.token_seconds.unwrap_or(TOKEN_SECONDS);
         json!({"name": "lockstep-identity", "projected": {"sources": [
             {"serviceAccountToken": {
-                "audience": self.identity.audience(), "expirationSeconds": TOKEN_SECONDS, "path": "token",
+                "audience": self.identity.audience(), "expirationSeconds": seconds, "path": "token",
             }},
             {"configMap": {
                 "name": self.identity.ca_config_map(), "items": [{"key": "ca.crt", "path": "ca.crt"}],

@@ -77,6 +77,8 @@ pub struct AgentDefaults {
     pub log: String,
     /// How the lines of its log look, as `LOCKSTEP_LOG_FORMAT` takes it: `text` or `json`; empty is `text`.
     pub log_format: String,
+    /// Validity of the token of each pod, seconds; an hour if nothing is said.
+    pub token_seconds: Option<u32>,
     /// `ResourceRequirements`.
     pub resources: Map<String, Value>,
     /// `LocalObjectReference`s.

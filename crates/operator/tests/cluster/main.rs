@@ -31,12 +31,11 @@ mod troubles;
 mod trust;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::ResourceExt;
 use kube::api::{Api, ListParams, PostParams};
 use kube::runtime::wait::await_condition;
-use kube::{Client, ResourceExt};
 use lockstep_api::BenchmarkRun;
-use lockstep_api::conditions::{self, ConditionType, Truth};
-use lockstep_core::results::Report;
+use lockstep_testcluster::runs::{finished, report, report_text, truth};
 use lockstep_testcluster::{Caller, ControlPlane, Image, LIMIT, Node, NodeOptions};
 use std::time::Duration;
 use tokio::sync::OnceCell;
@@ -149,28 +148,4 @@ async fn knows_the_resource(cluster: &ControlPlane, home: &str) {
     let map: ConfigMap = serde_json::from_value(map).expect("a ConfigMap");
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     space::becomes("known", async || maps.create(&dry, &map).await.is_ok()).await;
-}
-
-/// The report of a finished run as it stands in the ConfigMap that its status names.
-async fn report_text(client: &Client, run: &BenchmarkRun) -> String {
-    let results = run.status.as_ref().and_then(|status| status.results.as_ref());
-    let name = results.and_then(|results| results.config_map.clone()).expect("a ConfigMap in status");
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &run.namespace().expect("a namespace"));
-    let map = maps.get(&name).await.expect("the ConfigMap that status names");
-    map.data.expect("data").remove("results.json").expect("a report")
-}
-
-/// The same, read.
-async fn report(client: &Client, run: &BenchmarkRun) -> Report {
-    serde_json::from_str(&report_text(client, run).await).expect("a report that can be read")
-}
-
-/// What a condition of a run says.
-fn truth(run: &BenchmarkRun, type_: ConditionType) -> Option<Truth> {
-    conditions::truth(&run.status.as_ref()?.conditions, type_)
-}
-
-/// Whether a run is finished.
-fn finished(run: Option<&BenchmarkRun>) -> bool {
-    run.is_some_and(|run| truth(run, ConditionType::Finished) == Some(Truth::True))
 }

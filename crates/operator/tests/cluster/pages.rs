@@ -22,21 +22,9 @@ async fn commands_of_the_documentation_do_what_it_says() {
     let version = concat!("lockstep:", env!("CARGO_PKG_VERSION"));
     let _node = cluster.node(NodeOptions::named("node-0").image(version, image())).await;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository");
-    let test = std::env::current_exe().expect("the path of this test binary");
-    let lockstep = test.ancestors().nth(2).expect("tests run from `deps`").join("lockstep");
-    let programs = docs::path_with(&[
-        ("kubectl", Tool::Kubectl.path().expect("kubectl")),
-        ("helm", Tool::Helm.path().expect("helm")),
-        ("kubectl-lockstep", lockstep),
-    ]);
-    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap_or_default());
     for page in PAGES {
         let mut bash = docs::command(&root, page, &[]);
-        // Nothing of the user's own.
-        bash.env("PATH", &path).env("HOME", cluster.directory()).env("KUBECONFIG", cluster.kubeconfig());
-        for variable in ["HELM_CONFIG_HOME", "HELM_DATA_HOME", "HELM_CACHE_HOME", "HELM_NAMESPACE"] {
-            bash.env_remove(variable);
-        }
+        cluster.admin().equip_script(&mut bash);
         let running = tokio::task::spawn_blocking(move || Running::start(&mut bash).wait(LIMIT));
         let ended = running.await.expect("it is joined");
         assert_eq!(ended.code, 0, "{page}:\n{}\n{}", ended.stdout, ended.stderr);

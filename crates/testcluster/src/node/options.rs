@@ -1,8 +1,9 @@
 //! What a node is like.
 
 use super::crowd::CrowdOptions;
+use crate::person::workspace_binary;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What a node is like. Begin with [`NodeOptions::named`].
@@ -139,12 +140,4 @@ impl Image {
         self.crowd = Some(CrowdOptions { command: command.to_owned(), program, members });
         self
     }
-}
-
-fn workspace_binary(name: &str) -> PathBuf {
-    // Tests run from target/<profile>/deps, binaries lie one above.
-    let test = std::env::current_exe().expect("the path of this test binary");
-    let binary = test.parent().and_then(Path::parent).expect("tests run from `deps`").join(name);
-    assert!(binary.is_file(), "{} is not built: run `cargo build --workspace --bins`", binary.display());
-    binary
 }

@@ -1,13 +1,13 @@
 //! A cluster without Lockstep, and an API server that goes away while somebody watches: on a control plane of its own, where
 //! the test writes the status that an operator would.
 
-use super::{Person, objects, of_type};
+use super::{objects, of_type};
 use crate::runs::manifest;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::wait::conditions::is_crd_established;
 use lockstep_api::BenchmarkRun;
-use lockstep_testcluster::{ControlPlane, eventually, until};
+use lockstep_testcluster::{ControlPlane, Tool, eventually, until};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -36,7 +36,7 @@ fn over() -> Value {
 #[tokio::test]
 async fn watch_lives_through_an_api_server_that_goes_away() {
     let cluster = ControlPlane::start().await;
-    let person = Person::admin(&cluster);
+    let person = cluster.admin();
     let none = person.lockstep(&["get"]).await;
     for part in [
         "has no BenchmarkRuns",
@@ -64,7 +64,7 @@ async fn watch_lives_through_an_api_server_that_goes_away() {
     })
     .await;
 
-    let mut watching = person.command(&["watch", "nightly", "--json"]);
+    let mut watching = person.command(Tool::Kubectl, &["lockstep", "watch", "nightly", "--json"]);
     let mut watching = watching.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     let said: Arc<Mutex<String>> = Arc::default();
     let (heard, stdout) = (Arc::clone(&said), watching.stdout.take().expect("a pipe"));

@@ -1,13 +1,13 @@
 //! A run that succeeds, looked at in every way while it lasts and after.
 
-use super::{Person, objects, of_type};
+use super::{objects, of_type};
 use crate::runs::manifest;
 use crate::{Served, finished, served};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
 use lockstep_api::BenchmarkRun;
-use lockstep_testcluster::Ended;
+use lockstep_testcluster::{Ended, Person};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -26,7 +26,7 @@ impl Watched {
         let namespace = served.cluster.namespace("perf").await;
         let more = "agents: {replicas: 2}\n  thresholds: [{name: tail, stage: mixed, op: Get, metric: p99, atMost: 30s}]";
         served.cluster.apply(&namespace, &manifest(NAME, 10, more)).await;
-        Self { served, person: Person::admin(served.cluster), namespace }
+        Self { served, person: served.cluster.admin(), namespace }
     }
 
     async fn lockstep(&self, args: &[&str]) -> Ended {
@@ -203,12 +203,10 @@ async fn the_report_is_what_was_stored(
         piped.stdout,
         tables.stdout
     );
-    let here = std::process::Command::new(
-        super::plugins().join("kubectl-lockstep").canonicalize().expect("a program"),
-    )
-    .args(["report".as_ref(), into.as_os_str()])
-    .output()
-    .expect("it runs");
+    let here = std::process::Command::new(lockstep_testcluster::workspace_binary("lockstep"))
+        .args(["report".as_ref(), into.as_os_str()])
+        .output()
+        .expect("it runs");
     let here = String::from_utf8_lossy(&here.stdout).into_owned();
     let but_place = |text: &str| text.rsplit_once(" · results: ").map(|(text, _)| text.to_owned());
     assert_eq!(but_place(&here), but_place(&tables.stdout), "the report is the same wherever it is read");

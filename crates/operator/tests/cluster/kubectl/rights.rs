@@ -1,11 +1,10 @@
 //! What goes wrong before anything is shown: in four parts, and with the right that is missing.
 
-use super::Person;
 use crate::runs::manifest;
 use crate::{finished, served};
 use kube::api::Api;
 use lockstep_api::BenchmarkRun;
-use lockstep_testcluster::Caller;
+use lockstep_testcluster::{Caller, Person};
 
 /// Whoever may look at runs, stop them, and read their reports: nothing else.
 fn role(user: &str) -> String {
@@ -33,8 +32,8 @@ async fn get_watch_and_patch_of_runs_and_get_of_the_report_are_enough() {
     let namespace = served.cluster.namespace("perf").await;
     served.cluster.apply(&namespace, &role("reader")).await;
     served.cluster.apply(&namespace, &manifest("short", 1, "")).await;
-    let reader = Person::new(served.cluster, served.cluster.kubeconfig_as(&Caller::user("reader")).await);
-    let nobody = Person::new(served.cluster, served.cluster.kubeconfig_as(&Caller::user("nobody")).await);
+    let reader = served.cluster.person(served.cluster.kubeconfig_as(&Caller::user("reader")).await);
+    let nobody = served.cluster.person(served.cluster.kubeconfig_as(&Caller::user("nobody")).await);
     let of = |person: &Person| {
         let (person, namespace) = (person.clone(), namespace.clone());
         async move |args: &[&str]| person.lockstep(&[args, &["-n", &namespace]].concat()).await
@@ -66,7 +65,7 @@ async fn get_watch_and_patch_of_runs_and_get_of_the_report_are_enough() {
 #[tokio::test]
 async fn a_name_that_is_nearly_right_is_asked_about() {
     let served = served().await;
-    let person = Person::admin(served.cluster);
+    let person = served.cluster.admin();
     let namespace = served.cluster.namespace("perf").await;
     let elsewhere = served.cluster.namespace("other").await;
     served.cluster.apply(&namespace, &manifest("nightly", 1, "suspend: true")).await;
@@ -104,16 +103,16 @@ async fn without_a_cluster_it_says_what_is_missing() {
     let directory = tempfile::tempdir().expect("a directory");
     let empty = directory.path().join("config");
     std::fs::write(&empty, "apiVersion: v1\nkind: Config\n").expect("a file");
-    let nowhere = Person::new(served.cluster, empty);
+    let nowhere = served.cluster.person(empty);
     let none = nowhere.lockstep(&["get"]).await;
     assert!(none.code == 5 && none.stderr.contains("no cluster is configured"), "{}", none.stderr);
-    let context = Person::admin(served.cluster).lockstep(&["get", "--context", "mars"]).await;
+    let context = served.cluster.admin().lockstep(&["get", "--context", "mars"]).await;
     assert!(context.code == 5 && context.stderr.contains("there is no context mars"), "{}", context.stderr);
     // Port 1 of this machine: nobody listens there.
     let text = std::fs::read_to_string(served.cluster.kubeconfig()).expect("a kubeconfig");
     let dead = directory.path().join("dead");
     std::fs::write(&dead, text.replace(&served.cluster.url(), "https://127.0.0.1:1")).expect("a file");
-    let away = Person::new(served.cluster, dead).lockstep(&["watch", "x"]).await;
+    let away = served.cluster.person(dead).lockstep(&["watch", "x"]).await;
     for part in
         ["the API server https://127.0.0.1:1 does not answer", "cause ", "refused", "likely ", "next "]
     {

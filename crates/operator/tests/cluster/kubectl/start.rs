@@ -1,12 +1,12 @@
 //! `start`: a run that is created and followed in one command, by somebody who may no more than that.
 
-use super::{Person, objects, of_type};
+use super::{objects, of_type};
 use crate::runs::manifest;
 use crate::served;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use lockstep_api::BenchmarkRun;
-use lockstep_testcluster::{Caller, Ended};
+use lockstep_testcluster::{Caller, Ended, Person};
 use std::path::Path;
 
 /// Whoever may create runs and look at them, as docs/ci.md has it for `start`.
@@ -50,7 +50,7 @@ async fn a_run_is_created_by_a_generated_name_followed_and_judged() {
     let namespace = served.cluster.namespace("perf").await;
     served.cluster.apply(&namespace, &role("pipeline")).await;
     let kubeconfig = served.cluster.kubeconfig_as(&Caller::user("pipeline")).await;
-    let pipeline = Person::new(served.cluster, kubeconfig);
+    let pipeline = served.cluster.person(kubeconfig);
     let directory = tempfile::tempdir().expect("a directory");
     let files = Files { person: &pipeline, directory: directory.path() };
     // Of the two agents that its quorum asks for there is one.
@@ -80,8 +80,8 @@ async fn a_run_is_created_by_a_generated_name_followed_and_judged() {
 async fn what_cannot_be_started_says_why_and_creates_nothing() {
     let served = served().await;
     let namespace = served.cluster.namespace("perf").await;
-    let admin = Person::admin(served.cluster);
-    let nobody = Person::new(served.cluster, served.cluster.kubeconfig_as(&Caller::user("nobody")).await);
+    let admin = served.cluster.admin();
+    let nobody = served.cluster.person(served.cluster.kubeconfig_as(&Caller::user("nobody")).await);
     let directory = tempfile::tempdir().expect("a directory");
     let may = Files { person: &admin, directory: directory.path() };
     let may_not = Files { person: &nobody, directory: directory.path() };

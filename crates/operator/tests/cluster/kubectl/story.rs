@@ -1,6 +1,6 @@
 //! Runs that do not succeed: what `watch` tells, its exit codes, and `stop`.
 
-use super::{Person, objects, of_type};
+use super::{objects, of_type};
 use crate::runs::{in_stage, manifest};
 use crate::served;
 use kube::api::Api;
@@ -10,7 +10,7 @@ use lockstep_testcluster::until_event;
 #[tokio::test]
 async fn a_run_is_stopped_gracefully_then_at_once_and_watch_ends_as_aborted() {
     let served = served().await;
-    let person = Person::admin(served.cluster);
+    let person = served.cluster.admin();
     let namespace = served.cluster.namespace("perf").await;
     let client = served.cluster.client().await;
     let runs: Api<BenchmarkRun> = Api::namespaced(client.clone(), &namespace);
@@ -67,7 +67,7 @@ async fn a_run_is_stopped_gracefully_then_at_once_and_watch_ends_as_aborted() {
 #[tokio::test]
 async fn watch_tells_of_a_lost_agent_and_ends_with_the_code_of_a_partial_run() {
     let served = served().await;
-    let person = Person::admin(served.cluster);
+    let person = served.cluster.admin();
     let namespace = served.cluster.namespace("perf").await;
     let client = served.cluster.client().await;
     let runs: Api<BenchmarkRun> = Api::namespaced(client.clone(), &namespace);
@@ -99,7 +99,7 @@ async fn watch_tells_of_a_lost_agent_and_ends_with_the_code_of_a_partial_run() {
 #[tokio::test]
 async fn watch_ends_with_the_code_of_a_refused_run_and_of_a_breached_threshold() {
     let served = served().await;
-    let person = Person::admin(served.cluster);
+    let person = served.cluster.admin();
     let namespace = served.cluster.namespace("perf").await;
     let refused = manifest("refused", 2, "").replace("mem://", "s3://bench/x?X-Amz-Signature=0");
     let breach =

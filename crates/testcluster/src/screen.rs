@@ -12,18 +12,19 @@ const SIZE: (u16, u16) = (40, 140);
 
 /// What a program left on its terminal.
 #[derive(Debug)]
-pub(super) struct Screen {
+pub struct Screen {
     /// The exit code.
-    pub(super) code: i32,
+    pub code: i32,
     /// Everything that it wrote, as it came.
-    pub(super) raw: String,
+    pub raw: String,
     /// The screen, each time something was written to it.
-    pub(super) frames: Vec<String>,
+    pub frames: Vec<String>,
 }
 
 impl Screen {
     /// What stands there at the end.
-    pub(super) fn last(&self) -> &str {
+    #[must_use]
+    pub fn last(&self) -> &str {
         self.frames.last().map_or("", String::as_str)
     }
 }
@@ -32,7 +33,7 @@ impl Screen {
 ///
 /// # Panics
 /// There is no terminal to be had, or the program hangs.
-pub(super) fn run(mut command: Command, limit: Duration) -> Screen {
+pub(crate) fn run(mut command: Command, limit: Duration) -> Screen {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&ours).expect("a terminal of our own");
     unlockpt(&ours).expect("a terminal that can be opened");
