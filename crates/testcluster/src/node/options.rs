@@ -3,7 +3,7 @@
 use super::crowd::CrowdOptions;
 use crate::person::workspace_binary;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What a node is like. Begin with [`NodeOptions::named`].

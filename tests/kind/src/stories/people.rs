@@ -11,10 +11,8 @@ pub async fn watched(suite: &Suite) -> Found {
     let threshold = json!([{"name": "tail", "stage": "load", "op": "Get", "metric": "p99", "atMost": "30s"}]);
     runs.create(run("nightly", 8_000, &json!({"thresholds": threshold}))).await;
     let wait = ["wait", "--for=condition=Finished", "brun/nightly", "-n", namespace, "--timeout=120s"];
-    let (waited, screen) = tokio::join!(
-        suite.person.kubectl(&wait),
-        suite.person.on_a_terminal(&["watch", "nightly", "-n", namespace]),
-    );
+    let watch = ["watch", "nightly", "-n", namespace];
+    let (waited, screen) = tokio::join!(suite.person.kubectl(&wait), suite.person.on_a_terminal(&watch));
     assert!(waited.expect_code(0).stdout.contains("condition met"), "{}", waited.stdout);
     let passed = ["wait", "--for=condition=Passed", "brun/nightly", "-n", namespace, "--timeout=1s"];
     suite.kubectl(&passed).await;
