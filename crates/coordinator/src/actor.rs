@@ -198,20 +198,17 @@ impl Actor {
             let wait = Duration::from_nanos(self.run.wake_in_ns());
             let input = tokio::time::timeout(wait, self.inputs.recv()).await;
             // What the sockets held is read before anybody is judged by time.
-            let (mut next, mut actions) = (input.ok().flatten(), Vec::new());
+            let mut next = input.ok().flatten();
             // What comes together is settled together: a thousand agents that say the same cost one record.
-            for _ in 0..TOGETHER_MAX {
+            for together in 1.. {
                 let Some(input) = next else { break };
                 if let Some(event) = self.take(input, self.clock.now_ns()) {
-                    actions.extend(self.run.step(event, self.clock.now_ns()));
+                    self.run.absorb(event, self.clock.now_ns());
                 }
-                next = self.inputs.try_recv().ok();
-            }
-            if let Some(event) = next.and_then(|input| self.take(input, self.clock.now_ns())) {
-                actions.extend(self.run.step(event, self.clock.now_ns()));
+                next = (together < TOGETHER_MAX).then(|| self.inputs.try_recv().ok()).flatten();
             }
             let now_ns = self.clock.now_ns();
-            actions.extend(self.run.step(Event::Tick, now_ns));
+            let actions = self.run.step(Event::Tick, now_ns);
             let notable =
                 actions.iter().any(|action| matches!(action, Action::Tell(Told { notable: true, .. })));
             self.settle(actions).await?;

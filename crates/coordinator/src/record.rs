@@ -114,8 +114,9 @@ impl Actor {
             let now_ns = self.clock.now_ns();
             actions = self.run.excuse(since_ns, now_ns);
             for event in backlog.events.into_iter().chain(backlog.beats.into_values()) {
-                actions.extend(self.run.step(event, now_ns));
+                self.run.absorb(event, now_ns);
             }
+            actions.extend(self.run.decide(now_ns));
             if actions.is_empty() {
                 return Ok(());
             }

@@ -242,6 +242,7 @@ impl Coordination for Service {
         &self,
         request: Request<Streaming<v1::SubmitChunk>>,
     ) -> Result<Response<v1::Receipt>, Status> {
+        let came_ns = monotonic_ns();
         let (entry, caller) = self.of_run(&request).await?;
         let (_, ended) = self.open(&caller, Kind::Submit);
         let Caller { index, attempt, .. } = caller;
@@ -255,14 +256,17 @@ impl Coordination for Service {
         if (part.agent, part.attempt) != (index, attempt) {
             return Err(Status::permission_denied("a result of another agent"));
         }
-        tracing::debug!(stage = part.stage, agent = index, attempt, "a result has come");
-        let (done, persisted) = oneshot::channel();
+        let (stage_index, (done, persisted)) = (part.stage, oneshot::channel());
         entry
             .inputs
             .send(Input::Submit { part: Box::new(part), done })
             .map_err(|_| Status::unavailable("the run is over"))?;
         match persisted.await {
-            Ok(Ok(())) => Ok(Response::new(v1::Receipt { hash })),
+            Ok(Ok(())) => {
+                let after_ms = monotonic_ns().saturating_sub(came_ns) / 1_000_000;
+                tracing::info!(stage_index, agent = index, attempt, after_ms, "a result is acknowledged");
+                Ok(Response::new(v1::Receipt { hash }))
+            }
             Ok(Err(error)) => Err(Status::internal(format!("the result could not be persisted: {error}"))),
             Err(_) => Err(Status::unavailable("the run is over")),
         }

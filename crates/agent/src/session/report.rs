@@ -18,7 +18,7 @@ use lockstep_proto::v1::{self};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -297,9 +297,14 @@ impl Offer {
             }
         };
         let mut random = Stream::new(u64::from(self.identity.index), now_ns());
+        let offered = Instant::now();
         for attempt in 0.. {
             match self.offer(&bytes, attempt).await {
-                Ok(()) => return,
+                Ok(()) => {
+                    let after_ms = offered.elapsed().as_millis();
+                    tracing::info!(stage_index = part.stage, after_ms, "the result is acknowledged");
+                    return;
+                }
                 Err(status) if status.code() == tonic::Code::InvalidArgument => {
                     tracing::error!(
                         stage_index = part.stage,

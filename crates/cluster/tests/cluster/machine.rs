@@ -1,10 +1,10 @@
-//! What this machine has, as far as a cluster could change it.
+//! What a cluster could leave on this machine, or change of it. Others may run clusters at the same time, so everything that
+//! is looked for bears the name of the one under test.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Settings of the whole kernel that a kubelet would change, and places of the system that it would use.
+/// Settings of the whole kernel that a kubelet would change.
 const SETTINGS: [&str; 7] = [
     "vm/overcommit_memory",
     "vm/panic_on_oom",
@@ -14,6 +14,7 @@ const SETTINGS: [&str; 7] = [
     "kernel/keys/root_maxbytes",
     "net/ipv4/ip_forward",
 ];
+/// Places of the system that nodes would use, were their file systems not their own.
 const PLACES: [&str; 8] = [
     "/var/lib/kubelet",
     "/var/lib/containerd",
@@ -24,15 +25,12 @@ const PLACES: [&str; 8] = [
     "/run/containerd",
     "/opt/cni",
 ];
-/// Until a network namespace that nobody is in is gone.
+/// How long the kernel may take to let go of what it was told to.
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// The settings and places of this machine.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Machine {
-    namespaces: BTreeSet<String>,
-    mounts: BTreeSet<String>,
-    links: BTreeSet<String>,
-    cgroups: BTreeSet<String>,
     settings: Vec<String>,
     places: Vec<bool>,
 }
@@ -41,67 +39,58 @@ impl Machine {
     pub fn seen() -> Self {
         let setting = |name| std::fs::read_to_string(Path::new("/proc/sys").join(name)).unwrap_or_default();
         Self {
-            namespaces: namespaces(),
-            mounts: std::fs::read_to_string("/proc/self/mounts")
-                .unwrap()
-                .lines()
-                .map(str::to_owned)
-                .collect(),
-            links: names("/sys/class/net"),
-            cgroups: cgroups(),
             settings: SETTINGS.map(setting).into(),
             places: PLACES.map(|place| Path::new(place).exists()).into(),
         }
     }
+}
 
-    /// Fails when there is anything that was not there before; the kernel may take a moment to let go.
-    pub fn assert_same(mut self, before: &Self) {
+/// What bears the name of a cluster.
+pub struct Traces {
+    state: PathBuf,
+    network: u64,
+    before: Machine,
+}
+
+impl Traces {
+    /// Of a cluster that was made, or begun: its settings are written by now.
+    pub fn of(state: &Path, before: Machine) -> Self {
+        let settings = std::fs::read_to_string(state.join("cluster.json")).unwrap();
+        let settings: serde_json::Value = serde_json::from_str(&settings).unwrap();
+        Self { state: state.to_owned(), network: settings["network"].as_u64().unwrap(), before }
+    }
+
+    /// Fails when anything of it is there, or anything of this machine was changed.
+    pub fn assert_gone(&self) {
         let end = Instant::now() + LIMIT;
         loop {
-            let fresh = |now: &BTreeSet<String>, then: &BTreeSet<String>| -> Vec<String> {
-                now.difference(then).cloned().collect()
-            };
-            let left = [
-                ("namespaces", fresh(&self.namespaces, &before.namespaces)),
-                ("mounts", fresh(&self.mounts, &before.mounts)),
-                ("links", fresh(&self.links, &before.links)),
-                ("cgroups", fresh(&self.cgroups, &before.cgroups)),
-            ];
-            if left.iter().all(|(_, left)| left.is_empty()) {
+            let left = self.left();
+            if left.is_empty() {
                 break;
             }
-            assert!(Instant::now() < end, "left behind: {left:?}");
+            assert!(Instant::now() < end, "left behind: {left:#?}");
             std::thread::sleep(Duration::from_millis(100));
-            self = Self::seen();
         }
-        assert_eq!((&self.settings, &self.places), (&before.settings, &before.places));
+        assert_eq!(Machine::seen(), self.before);
     }
-}
 
-fn names(directory: &str) -> BTreeSet<String> {
-    let entries = std::fs::read_dir(directory).unwrap();
-    entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-}
-
-/// Namespaces that a machine is made of, by those who are in them.
-fn namespaces() -> BTreeSet<String> {
-    let links = names("/proc")
-        .into_iter()
-        .filter(|name| name.parse::<u32>().is_ok())
-        .flat_map(|id| ["net", "pid"].map(|kind| std::fs::read_link(format!("/proc/{id}/ns/{kind}")).ok()));
-    links.flatten().map(|link| link.to_string_lossy().into_owned()).collect()
-}
-
-/// Cgroups of clusters, in the hierarchies of v1 and in that of v2.
-fn cgroups() -> BTreeSet<String> {
-    let root = Path::new("/sys/fs/cgroup");
-    let hierarchies =
-        names("/sys/fs/cgroup").into_iter().map(|name| root.join(name)).filter(|path| path.is_dir());
-    let below = hierarchies
-        .chain([root.to_owned()])
-        .filter_map(|path| std::fs::read_dir(path).ok())
-        .flatten()
-        .flatten();
-    let paths = below.map(|entry| entry.path().to_string_lossy().into_owned());
-    paths.filter(|path| path.contains("lockstep-cluster")).collect()
+    /// Everything of it that is there.
+    pub fn left(&self) -> Vec<String> {
+        let state = self.state.to_str().unwrap();
+        let mut left = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            // Whoever lives in a machine, down to the processes of its pods, has mounts of its directory.
+            let mounts = std::fs::read_to_string(entry.path().join("mountinfo")).unwrap_or_default();
+            if mounts.contains(state) {
+                left.push(format!("process {}", entry.file_name().display()));
+            }
+        }
+        let network = self.network;
+        let mut paths = vec![self.state.clone(), format!("/sys/class/net/lockstep{network}").into()];
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+        let hierarchies = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]);
+        paths.extend(hierarchies.map(|hierarchy| hierarchy.join(format!("lockstep-cluster-{network}"))));
+        left.extend(paths.iter().filter(|path| path.exists()).map(|path| path.display().to_string()));
+        left
+    }
 }

@@ -72,8 +72,9 @@ impl Cluster {
         }
     }
 
-    pub fn assert_gone(&self) {
-        assert!(!self.state.exists(), "{} is still there", self.state.display());
+    /// Its state directory.
+    pub fn state(&self) -> &Path {
+        &self.state
     }
 
     pub fn kubectl(&self, arguments: &[&str]) -> String {

@@ -258,8 +258,15 @@ impl Run {
 
     /// Takes one event in at `now_ns` (coordinator's monotonic clock), and returns what is to be done.
     pub fn step(&mut self, event: Event, now_ns: u64) -> Vec<Action> {
+        self.absorb(event, now_ns);
+        self.decide(now_ns)
+    }
+
+    /// Takes one event in; what follows from it, [`Self::decide`] says, which has to come at once. When a thousand agents say the
+    /// same, they are looked through once then, not a thousand times.
+    pub fn absorb(&mut self, event: Event, now_ns: u64) {
         if self.phase == Phase::Over {
-            return Vec::new();
+            return;
         }
         let gap_ns = now_ns.saturating_sub(self.last_step_ns);
         if gap_ns > JUMP_NS {
@@ -281,7 +288,13 @@ impl Run {
             Event::Stop(stop) => self.on_stop(stop, now_ns),
             Event::Tick => self.judge(now_ns),
         }
-        self.advance(now_ns);
+    }
+
+    /// What is to be done after all that was heard.
+    pub fn decide(&mut self, now_ns: u64) -> Vec<Action> {
+        if self.phase != Phase::Over {
+            self.advance(now_ns);
+        }
         std::mem::take(&mut self.actions)
     }
 

@@ -352,10 +352,22 @@ impl Pool {
         self.given.entry(space).or_default().insert(start, end);
     }
 
-    /// Somebody who may have put wherever it was allowed is gone without a word: all of that may have been written.
-    pub fn assume_used(&mut self) {
-        for (space, below) in self.allowed.clone() {
-            self.claim(space, self.base.min(below), below);
+    /// Somebody who may have written whatever was left when the record was written is gone without a word. All of that may exist,
+    /// and of put ranges nothing is given out again.
+    pub fn assume_written(&mut self) {
+        match self.kind {
+            LeaseKind::Put => {
+                for (space, below) in self.allowed.clone() {
+                    self.claim(space, self.base.min(below), below);
+                }
+            }
+            LeaseKind::Prepare => {
+                for (space, free) in &self.free {
+                    let given = self.given.entry(*space).or_default();
+                    given.extend(free);
+                }
+            }
+            LeaseKind::Operations | LeaseKind::Cleanup => {}
         }
     }
 

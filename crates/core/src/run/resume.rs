@@ -11,6 +11,7 @@
 
 use super::agent::{AgentState, LossReason, Position, Step};
 use super::message::{Action, Directive};
+use super::pool::Pool;
 use super::record::Weight;
 use super::standing::Standing;
 use super::{Current, Phase, Run, Start};
@@ -260,12 +261,10 @@ impl Run {
         self.next_lease = self.next_lease.max(last);
     }
 
-    /// An agent whose standing was awaited is given up: what it put since the record was written, nobody knows.
+    /// An agent whose standing was awaited is given up: what it wrote since the record was written, nobody knows.
     pub(super) fn give_standing_up(&mut self, index: u32) {
-        if std::mem::take(&mut self.seats[index as usize].awaited)
-            && let Some(puts) = &mut self.puts
-        {
-            puts.assume_used();
+        if std::mem::take(&mut self.seats[index as usize].awaited) {
+            self.pools.values_mut().chain(&mut self.puts).for_each(Pool::assume_written);
         }
     }
 }

@@ -76,6 +76,15 @@ impl Cluster {
         self.node.logs(&self.home, &self.pod, "operator")
     }
 
+    /// What all agents logged.
+    pub fn crowd_log(&self) -> String {
+        let log = |number: u32| {
+            let crowd = self.node.log_directory().join(format!("crowd-{number}"));
+            std::fs::read_to_string(crowd.join("0.log")).ok()
+        };
+        (0..).map_while(log).collect()
+    }
+
     /// The user that the operator is to the API server.
     pub fn user(&self) -> String {
         format!("system:serviceaccount:{}:lockstep", self.home)

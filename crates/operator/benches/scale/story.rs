@@ -38,10 +38,12 @@ fn line(line: &str) -> Option<Line> {
     Some(Line { at, what })
 }
 
-/// When the first of these was, seconds after `since`.
-pub fn first_s(story: &[Line], what: &str, since: Timestamp) -> f64 {
-    let first = story.iter().find(|line| line.what == what);
-    first.unwrap_or_else(|| panic!("no {what} in {story:?}")).at.duration_since(since).as_secs_f64()
+/// How long each result of a stage was waited for until it was acknowledged, seconds, as this log says.
+pub fn waits_s(log: &str, stage: u32) -> Vec<f64> {
+    let of_stage = format!(" stage_index={stage} ");
+    let acknowledged = log.lines().filter(|line| line.contains("result is acknowledged"));
+    let of_stage = acknowledged.filter(|line| line.contains(&of_stage));
+    of_stage.filter_map(|line| Some(field(line, "after_ms=")?.parse::<f64>().ok()? / 1e3)).collect()
 }
 
 /// When the last of these was, seconds after `since`.

@@ -49,6 +49,10 @@ use tokio::sync::Notify;
 const LIVELY: Duration = Duration::from_secs(1);
 /// The same for any other run.
 const QUIET: Duration = Duration::from_secs(30);
+/// Pause after a round, per agent: a round looks at all pods of the run, and what a thousand agents have to say would else begin
+/// one after the other. And the most agents that it grows with.
+const REST_PER_AGENT: Duration = Duration::from_micros(200);
+const AGENTS_RESTED_FOR: u32 = 1_000;
 /// Wait after a round that failed.
 const FAILED: Duration = Duration::from_secs(2);
 /// How long our own write may take to come back through the watch.
@@ -158,6 +162,7 @@ impl Desk {
                     FAILED
                 }
             };
+            tokio::time::sleep(REST_PER_AGENT * run.spec.agents.replicas.min(AGENTS_RESTED_FOR)).await;
             self.wait(again).await;
         }
         self.context.forget_gone(&self.uid);

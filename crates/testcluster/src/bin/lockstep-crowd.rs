@@ -5,6 +5,7 @@
 //! It answers `{"id": 7, "code": 0}` when one has ended. It ends with the connection.
 
 use anyhow::{Context, Result};
+use lockstep_agent::log;
 use lockstep_agent::session::{self, Access, Identity};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -22,10 +23,11 @@ type Members = Arc<Mutex<HashMap<u64, (Option<oneshot::Sender<()>>, Option<i64>)
 
 /// How much less these processes count than others: on a cluster they are on machines of their own, and take no time from the
 /// operator and the API server.
-const NICE: i32 = 10;
+const NICE: i32 = 19;
 
 fn main() -> Result<()> {
     rustix::process::setpriority_process(None, NICE).context("the priority")?;
+    log::install(log::Format::Text);
     let address = std::env::args().nth(1).context("the address of the node")?;
     let stream = TcpStream::connect(&address).context(address)?;
     let answers = Arc::new(Mutex::new(stream.try_clone()?));

@@ -16,6 +16,9 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
+/// What a crowd's log is filtered by: a thousand agents have much to say, and a test of scale asks for how long they waited.
+const LOG: &str = "warn,lockstep_agent::session::report=info";
+
 /// Which containers share processes.
 #[derive(Clone, Debug)]
 pub(super) struct CrowdOptions {
@@ -172,7 +175,7 @@ impl Crowd {
         }
         let logs = node.directory.join("logs").join(format!("crowd-{number}"));
         std::fs::create_dir_all(&logs)?;
-        let environment = BTreeMap::from([("LOCKSTEP_LOG".to_owned(), "warn".to_owned())]);
+        let environment = BTreeMap::from([("LOCKSTEP_LOG".to_owned(), LOG.to_owned())]);
         let process = Sandbox {
             keeper: &node.keeper,
             root: &node.directory.join(format!("crowd-{number}.root")),

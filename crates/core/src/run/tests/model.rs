@@ -7,7 +7,7 @@ use crate::problem::{Problem, exit};
 use crate::run::agent::LossReason;
 use crate::run::message::{Beat, Directive, Mark, Says};
 use crate::run::seat::nanos;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 pub(super) const MS: u64 = 1_000_000;
@@ -73,7 +73,8 @@ pub(super) struct Agent {
     /// Sending time of the last message that was acknowledged to it.
     pub acknowledged_ns: u64,
     pub exit: Option<(LossReason, bool)>,
-    drain: bool,
+    /// Stages that have no work left for anybody.
+    drained: BTreeSet<u32>,
     /// Through with its stage, and not yet told of another.
     through: bool,
     pub operations: u64,
@@ -103,7 +104,7 @@ impl Agent {
             touched: Vec::new(),
             acknowledged_ns: now_ns,
             exit: None,
-            drain: false,
+            drained: BTreeSet::new(),
             through: false,
             operations: 0,
             written: 0,
@@ -163,7 +164,7 @@ impl Agent {
             Directive::Release { stage: 0 } => self.phase = Phase::Preflight { until_ns: now_ns + 300 * MS },
             Directive::Release { stage } => self.start(stage, now_ns, now_ns),
             Directive::Stage { stage } => {
-                (self.drain, self.through) = (false, false);
+                self.through = false;
                 self.phase = Phase::Staging { stage, until_ns: now_ns + 50 * MS };
             }
             Directive::Arm { stage, round, at_ns, .. } if !self.quirks.deaf => {
@@ -172,14 +173,11 @@ impl Agent {
                 self.phase = Phase::Armed { stage, round, at_ns, committed: false };
             }
             Directive::Commit { stage, round } => self.commit(stage, round, now_ns),
-            Directive::Join { stage, at_ns } => {
-                self.drain = false;
-                self.start(stage, at_ns, now_ns);
-            }
+            Directive::Join { stage, at_ns } => self.start(stage, at_ns, now_ns),
             // One that crossed the end of the stage on its way is handed back untouched.
             Directive::Lease(lease) if self.through => self.say_done(&lease, lease.start, 0),
             Directive::Lease(lease) => self.leases.push_back((lease, 0)),
-            Directive::Drain { .. } => self.drain = true,
+            Directive::Drain { stage } => _ = self.drained.insert(stage),
             Directive::Keep { space: Some(other) } => self.look(Some(other)),
             Directive::Keep { space: None } => {
                 self.keeps = true;
@@ -278,11 +276,9 @@ impl Agent {
             Phase::Draining { stage, until_ns } if now_ns >= until_ns => {
                 self.outbox.push_back(Says::Arrived { stage, degraded: Vec::new() });
                 self.phase = Phase::Waiting;
-                self.drain = false;
             }
             Phase::Stopping { until_ns, leave } if now_ns >= until_ns => {
                 self.outbox.push_back(Says::Stopped);
-                self.drain = false;
                 self.phase = if leave { Phase::Leaving { at_ns: now_ns + 100 * MS } } else { Phase::Waiting };
             }
             Phase::Leaving { at_ns } if now_ns >= at_ns => {
@@ -338,7 +334,8 @@ impl Agent {
         }
         let over = end_ns.is_some_and(|end_ns| now_ns >= end_ns);
         let put_only = self.leases.iter().all(|(lease, _)| lease.kind == LeaseKind::Put);
-        if over || (self.is_leased() && self.drain && put_only) {
+        let is_drained = self.drained.contains(&self.chain_end(stage));
+        if over || (self.is_leased() && is_drained && put_only) {
             self.give_leases_back();
             let stage = self.chain_end(stage);
             self.outbox.push_back(Says::Draining { stage });

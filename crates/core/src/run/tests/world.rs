@@ -60,6 +60,7 @@ enum Happens {
     Killed(Id),
     Heal(Id),
     Resume,
+    Decide,
 }
 
 /// The link and the process of one attempt.
@@ -92,6 +93,10 @@ pub(super) struct World {
     /// Quirks of attempts to come.
     pub quirks: BTreeMap<Id, Quirks>,
     frozen_until_ns: u64,
+    /// Whether the coordinator takes in what comes within a millisecond before it decides, and whether it has something to
+    /// decide on.
+    together: bool,
+    decides: bool,
     pub objects: BTreeMap<Option<u32>, RangeSet>,
     pub overs: u32,
     pub stage_overs: Vec<u32>,
@@ -120,6 +125,8 @@ impl World {
             rng: Stream::new(seed, 0),
             quirks: BTreeMap::new(),
             frozen_until_ns: 0,
+            together: false,
+            decides: false,
             objects: BTreeMap::new(),
             overs: 0,
             stage_overs: Vec::new(),
@@ -148,6 +155,11 @@ impl World {
     pub(super) fn later(mut self, index: u32, attempt: u32, quirks: Quirks) -> Self {
         self.quirks.insert((index, attempt), quirks);
         self
+    }
+
+    /// Whether the coordinator takes in what comes together before it decides.
+    pub(super) fn set_together(&mut self, together: bool) {
+        self.together = together;
     }
 
     /// Whether the place holds nothing before the run.
@@ -247,6 +259,7 @@ impl World {
                 | Happens::PongAt(..)
                 | Happens::Hello(_)
                 | Happens::Ended(..)
+                | Happens::Decide
         );
         if for_coordinator && self.now_ns < self.frozen_until_ns {
             self.at(self.frozen_until_ns, what);
@@ -290,6 +303,10 @@ impl World {
                 self.step(Event::Ended { index: id.0, attempt: id.1, reason, clean });
             }
             Happens::Resume => self.resume(),
+            Happens::Decide => {
+                self.decides = false;
+                self.step(Event::Tick);
+            }
             Happens::Killed(id) => self.die(id, LossReason::Ended("signal 9".into()), false),
             Happens::Heal(id) => self.heal(id),
         }
@@ -482,6 +499,14 @@ impl World {
 
     fn step(&mut self, event: Event) {
         if self.now_ns < self.frozen_until_ns || self.headless {
+            return;
+        }
+        // A coordinator takes in what came together, and decides then.
+        if self.together && !matches!(event, Event::Tick) && self.now_ns / MS % 2 == 0 {
+            self.run.absorb(event, self.now_ns);
+            if !std::mem::replace(&mut self.decides, true) {
+                self.at(self.now_ns + MS, Happens::Decide);
+            }
             return;
         }
         let actions = self.run.step(event, self.now_ns);
