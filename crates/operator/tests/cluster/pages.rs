@@ -5,7 +5,7 @@
 use crate::{image, space};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
-use lockstep_testcluster::{ControlPlane, NodeOptions, Tool};
+use lockstep_testcluster::{ControlPlane, NodeOptions};
 use lockstep_testkit::docs;
 use lockstep_testkit::process::Running;
 use std::path::Path;

@@ -4,7 +4,7 @@
 #[path = "../../../api/tests/cases/mod.rs"]
 mod cases;
 
-use crate::space::{Space, run, space};
+use crate::space::{run, space};
 use crate::{finished, served};
 use cases::{broken_at_creation, broken_by_edit, stops, taken_edits, with};
 use futures::StreamExt;
@@ -184,7 +184,8 @@ async fn the_merge_of_templates_is_that_of_kubectl() {
 /// What docs/manifest.md says of `null` in a template: who keeps it, and who drops it before the API server sees it.
 #[tokio::test]
 async fn null_in_a_template_removes_unless_kubectl_drops_it() {
-    let Space { served, namespace, pods, .. } = &space("null").await;
+    let space = space("null").await;
+    let (served, namespace, pods) = (space.served, &space.namespace, &space.pods);
     let agent =
         json!({"name": "agent", "env": [{"name": "LOCKSTEP_LOG", "value": null}], "securityContext": null});
     let template =
@@ -214,7 +215,8 @@ async fn null_in_a_template_removes_unless_kubectl_drops_it() {
 /// Everything that a template may not set ends the run at once, and the status names its path.
 #[tokio::test]
 async fn what_a_template_may_not_set_is_refused_by_path() {
-    let Space { served, namespace, runs, .. } = &space("refused").await;
+    let space = space("refused").await;
+    let (served, namespace, runs) = (space.served, &space.namespace, &space.runs);
     let agent = |field: &str, value: Value| {
         let mut container = json!({"name": "agent"});
         container[field] = value;

@@ -95,10 +95,11 @@ pub async fn evicted(suite: &Suite) -> Found {
 /// The kernel kills agents that take more memory than they may; a policy that bears no loss ends the run.
 pub async fn out_of_memory(suite: &Suite) -> Found {
     let runs = suite.runs("memory").await;
-    let limits = json!({"limits": {"memory": "48Mi"}});
+    let limits = json!({"limits": {"memory": "160Mi"}});
     let spec = json!({
-        "target": {"uri": "mem://"},
-        "dataset": {"objects": 256, "size": {"fixed": "1Mi"}, "existing": "FillGaps", "sharing": "PerAgent"},
+        // Files in memory are the container's: what is at mem:// takes none, since contents are computed.
+        "target": {"uri": "file:///data", "volume": {"emptyDir": {"medium": "Memory"}}},
+        "dataset": {"objects": 512, "size": {"fixed": "1Mi"}, "existing": "FillGaps", "sharing": "PerAgent"},
         "failurePolicy": {"mode": "FailFast", "retryAttempts": 0},
         "agents": {"replicas": 1, "template": {"spec": {"containers": [{"name": "agent", "resources": limits}]}}},
         "stages": [{"name": "prepare", "prepare": {"concurrency": 1}}],

@@ -6,7 +6,6 @@ use crate::nodes::{PLUG, RESTART_CONTAINERD, START_KUBELET, STOP_KUBELET, UNPLUG
 use crate::store;
 use crate::suite::{Found, Suite, Undo};
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::ResourceExt;
 use kube::api::{Api, EvictParams, ListParams};
 use lockstep_testcluster::runs::{report, run, status};
 use lockstep_testcluster::{Runs, until_within};

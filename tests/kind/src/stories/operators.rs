@@ -119,7 +119,7 @@ pub async fn authority_changed(suite: &Suite) -> Found {
     let still = runs.runs.get("long").await.expect("the run");
     assert_eq!(status(&still).phase, "Running", "it changed under the run");
     let (_, measured) = unharmed(suite, &runs, "long").await;
-    let reconnects: Vec<u32> =
+    let reconnects: Vec<u64> =
         measured.stages.iter().flat_map(|stage| &stage.agents).map(|row| row.network.reconnects).collect();
     assert!(reconnects.iter().all(|count| *count == 0), "sessions were dropped: {reconnects:?}");
     // Who comes now trusts the new one.

@@ -11,10 +11,8 @@ pub async fn watched(suite: &Suite) -> Found {
     let threshold = json!([{"name": "tail", "stage": "load", "op": "Get", "metric": "p99", "atMost": "30s"}]);
     runs.create(run("nightly", 8_000, &json!({"thresholds": threshold}))).await;
     let wait = ["wait", "--for=condition=Finished", "brun/nightly", "-n", namespace, "--timeout=120s"];
-    let (waited, screen) = tokio::join!(
-        suite.person.kubectl(&wait),
-        suite.person.on_a_terminal(&["watch", "nightly", "-n", namespace]),
-    );
+    let watch = ["watch", "nightly", "-n", namespace];
+    let (waited, screen) = tokio::join!(suite.person.kubectl(&wait), suite.person.on_a_terminal(&watch));
     assert!(waited.expect_code(0).stdout.contains("condition met"), "{}", waited.stdout);
     let passed = ["wait", "--for=condition=Passed", "brun/nightly", "-n", namespace, "--timeout=1s"];
     suite.kubectl(&passed).await;
@@ -22,11 +20,9 @@ pub async fn watched(suite: &Suite) -> Found {
     // While it lasts: a bar that moves.
     let bars: Vec<&str> =
         screen.frames.iter().flat_map(|frame| frame.lines()).filter(|line| line.contains("▶ load")).collect();
-    let moving = bars.iter().find(|line| line.contains('█') && line.contains('░'));
-    let moving = moving.unwrap_or_else(|| panic!("no bar: {}", screen.raw));
-    for part in ["/ 0:08", "2/2", "op/s", "p99"] {
-        assert!(moving.contains(part), "{part}: {moving}");
-    }
+    let moves =
+        |line: &str| ["█", "░", "/ 0:08", "2/2", "op/s", "p99"].into_iter().all(|part| line.contains(part));
+    assert!(bars.iter().any(|line| moves(line)), "no bar that moves: {bars:#?}");
     // At the end: the tables of the report, line by line.
     let report = suite.person.lockstep(&["report", "nightly", "-n", namespace]).await;
     let on_screen: Vec<&str> = screen.last().lines().map(str::trim_end).collect();
