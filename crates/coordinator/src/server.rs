@@ -256,7 +256,9 @@ impl Coordination for Service {
         if (part.agent, part.attempt) != (index, attempt) {
             return Err(Status::permission_denied("a result of another agent"));
         }
-        let (stage_index, (done, persisted)) = (part.stage, oneshot::channel());
+        let stage_index = part.stage;
+        tracing::debug!(stage_index, agent = index, attempt, "a result has come");
+        let (done, persisted) = oneshot::channel();
         entry
             .inputs
             .send(Input::Submit { part: Box::new(part), done })
