@@ -54,8 +54,8 @@ pub(crate) fn pods(number: u8) -> String {
 
 /// The first network that this machine does not have.
 pub(crate) fn free() -> Result<u8> {
-    let addresses = expect("ip address", ip().args(["-4", "-oneline", "address"]).output()?)?;
-    let links = expect("ip link", ip().args(["-oneline", "link"]).output()?)?;
+    let addresses = expect("ip address", &ip().args(["-4", "-oneline", "address"]).output()?)?;
+    let links = expect("ip link", &ip().args(["-oneline", "link"]).output()?)?;
     let is_free = |network: &u8| {
         !addresses.contains(&format!(" 198.18.{network}."))
             && !links.contains(&format!(" lockstep{network}:"))
