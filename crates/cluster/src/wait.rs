@@ -1,19 +1,12 @@
 //! Waiting for what other processes do: with a limit, and for nothing that can be watched instead.
 
-use std::time::{Duration, Instant};
+use lockstep_testkit::process::wait_until_every;
+use std::time::Duration;
 
+/// Pause between looks, many of which start a program or read all of `/proc`.
 const POLL: Duration = Duration::from_millis(50);
 
 /// Whether a condition came true within a limit.
-pub(crate) fn until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + limit;
-    loop {
-        if condition() {
-            return true;
-        }
-        if Instant::now() >= end {
-            return false;
-        }
-        std::thread::sleep(POLL);
-    }
+pub(crate) fn until(limit: Duration, condition: impl FnMut() -> bool) -> bool {
+    wait_until_every(POLL, limit, condition)
 }

@@ -190,7 +190,12 @@ impl Drop for Running {
 }
 
 /// Looks at a condition until it holds; `false` when it does not within `limit`.
-pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+pub fn wait_until(limit: Duration, condition: impl FnMut() -> bool) -> bool {
+    wait_until_every(Duration::from_millis(2), limit, condition)
+}
+
+/// The same for a condition that takes something to look at, with a pause of `pause` between looks.
+pub fn wait_until_every(pause: Duration, limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + limit;
     loop {
         if condition() {
@@ -199,7 +204,7 @@ pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
         if Instant::now() >= end {
             return false;
         }
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(pause);
     }
 }
 

@@ -5,8 +5,7 @@
 //! rest from the report, whose times are the operator's clock. On one machine these clocks are the same; on a real cluster they
 //! are as far apart as its NTP lets them be, and phases that lie between two of them are off by that.
 
-use crate::installation::{self, HOME, Image};
-use crate::nodes::Nodes;
+use crate::installation::{self, HOME};
 use crate::suite::{Common, Suite};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -45,12 +44,7 @@ const PHASES: [(&str, &str); 5] = [
 /// The cluster cannot be used.
 pub fn measure(kubeconfig: PathBuf) -> Result<bool> {
     let directory = tempfile::tempdir().context("a directory")?;
-    let common = Common {
-        nodes: Nodes::of(&kubeconfig),
-        kubeconfig,
-        directory: directory.path().to_owned(),
-        image: Image::named(),
-    };
+    let common = Common::of(kubeconfig, directory.path());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let suite = Suite::begin("bench", &common).await?;

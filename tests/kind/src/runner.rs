@@ -1,8 +1,7 @@
 //! Tells the stories: one first, most side by side, those that touch nodes or the common installation one after another, and at
 //! the end looks that nothing is left. Then the table.
 
-use crate::installation::{self, HOME, Image};
-use crate::nodes::Nodes;
+use crate::installation::{self, HOME};
 use crate::stories::{FIRST, STORIES};
 use crate::suite::{Common, Found, OURS, Suite};
 use crate::{Request, store};
@@ -80,12 +79,7 @@ pub fn check(names: &[String]) -> Result<()> {
 /// The cluster cannot be used at all.
 pub fn run(request: &Request, kubeconfig: PathBuf) -> Result<bool> {
     let directory = tempfile::tempdir().context("a directory")?;
-    let common = Common {
-        nodes: Nodes::of(&kubeconfig),
-        kubeconfig,
-        directory: directory.path().to_owned(),
-        image: Image::named(),
-    };
+    let common = Common::of(kubeconfig, directory.path());
     let began = Instant::now();
     let wanted =
         |name: &str| request.names.is_empty() || request.names.iter().any(|part| name.contains(part));

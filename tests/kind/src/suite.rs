@@ -49,6 +49,18 @@ pub struct Common {
     pub nodes: Nodes,
 }
 
+impl Common {
+    /// All of it for the cluster of a kubeconfig; caches lie in `directory`.
+    pub fn of(kubeconfig: PathBuf, directory: &Path) -> Self {
+        Self {
+            nodes: Nodes::of(&kubeconfig),
+            kubeconfig,
+            directory: directory.to_owned(),
+            image: Image::named(),
+        }
+    }
+}
+
 /// What a story undoes at its end, also when it went wrong.
 #[derive(Clone, Debug)]
 pub enum Undo {

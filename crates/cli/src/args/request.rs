@@ -1,6 +1,6 @@
 //! What was meant: typed arguments with terminals and environment looked at.
 
-use super::typed::{self, Cli, Command, Document, Source};
+use super::typed::{self, Cli, Command, Document, Source, Telling};
 use crate::cluster::access::Choice;
 use crate::input::ManifestSource;
 use std::ffi::OsStr;
@@ -199,7 +199,7 @@ impl Request {
     pub fn of(typed: Cli, around: &Surroundings) -> Self {
         match typed.command {
             Command::Run(run) => {
-                let style = Style::of(run.json, run.quiet, around);
+                let style = Style::of(run.telling, around);
                 let (results, agent_binary) = (run.results, run.agent_binary);
                 Self::Run(RunRequest { input: Input::of(run.source), style, results, agent_binary })
             }
@@ -221,12 +221,12 @@ impl Request {
                 },
             }),
             Command::Watch(watch) => Self::Watch(WatchRequest {
-                style: Style::of(watch.json, watch.quiet, around),
+                style: Style::of(watch.telling, around),
                 cluster: Choice::of(watch.cluster),
                 name: watch.name,
             }),
             Command::Start(start) => Self::Start(StartRequest {
-                style: Style::of(start.json, start.quiet, around),
+                style: Style::of(start.telling, around),
                 cluster: Choice::of(start.cluster),
                 input: Input::of(start.source),
             }),
@@ -242,7 +242,7 @@ impl Request {
 }
 
 impl Style {
-    fn of(json: bool, quiet: bool, around: &Surroundings) -> Self {
+    fn of(Telling { json, quiet }: Telling, around: &Surroundings) -> Self {
         match (json, quiet) {
             (true, _) => Self::Json,
             (_, true) => Self::Quiet,

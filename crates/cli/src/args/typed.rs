@@ -51,18 +51,26 @@ pub struct Source {
     pub agents: Option<u32>,
 }
 
-/// `lockstep run`
-#[derive(Debug, Args)]
-pub struct Run {
-    /// The manifest.
-    #[command(flatten)]
-    pub source: Source,
+/// How a command shows what happens in a run that it follows.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Telling {
     /// Print one JSON object per line instead of text, at most 2 s apart; see docs/cli.md.
     #[arg(long, conflicts_with = "quiet")]
     pub json: bool,
     /// Print nothing before the results.
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// `lockstep run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The manifest.
+    #[command(flatten)]
+    pub source: Source,
+    /// How to show what happens.
+    #[command(flatten)]
+    pub telling: Telling,
     /// Directory in which the results directory of the run is created.
     #[arg(long, value_name = "DIR", default_value = "lockstep-results")]
     pub results: PathBuf,
@@ -157,12 +165,9 @@ pub struct Watch {
     /// The run.
     #[arg(value_name = "NAME", value_parser = run_name)]
     pub name: String,
-    /// Print one JSON object per line instead of text, at most 2 s apart; see docs/cli.md.
-    #[arg(long, conflicts_with = "quiet")]
-    pub json: bool,
-    /// Print nothing before the results.
-    #[arg(short, long)]
-    pub quiet: bool,
+    /// How to show what happens.
+    #[command(flatten)]
+    pub telling: Telling,
     /// Which cluster.
     #[command(flatten)]
     pub cluster: Cluster,
@@ -174,12 +179,9 @@ pub struct Start {
     /// The manifest.
     #[command(flatten)]
     pub source: Source,
-    /// Print one JSON object per line instead of text, at most 2 s apart; see docs/cli.md.
-    #[arg(long, conflicts_with = "quiet")]
-    pub json: bool,
-    /// Print nothing before the results.
-    #[arg(short, long)]
-    pub quiet: bool,
+    /// How to show what happens.
+    #[command(flatten)]
+    pub telling: Telling,
     /// Which cluster.
     #[command(flatten)]
     pub cluster: Cluster,

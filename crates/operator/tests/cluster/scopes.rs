@@ -110,8 +110,7 @@ async fn a_run_that_two_installations_serve_has_one_owner() {
     release.uninstall(served).await;
 }
 
-/// An admin of one namespace, as soon as the roles of the chart have come to be part of his.
-/// The admin of a namespace, who may nothing elsewhere.
+/// The admin of a namespace, who may nothing elsewhere, as soon as the roles of the chart have come to be part of his.
 pub(crate) async fn admin_of(served: &Served, name: &str, namespace: &str) -> Caller {
     let binding = ["create", "rolebinding", name, "--clusterrole=admin", "-n", namespace, "--user", name];
     served.cluster.kubectl(&binding).await.expect_code(0);
