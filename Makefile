@@ -3,9 +3,9 @@
 
 demo: ; cargo build --release -p lockstep-cli -p lockstep-agent --bins && target/release/lockstep run -f examples/quickstart.yaml
 test: ; cargo test --workspace
-e2e: ; cargo xtask e2e
+e2e: ; cargo build --workspace --bins && $${CARGO_TARGET_DIR:-target}/debug/xtask e2e
 bench: ; cargo xtask bench
-bench-cluster: ; cargo xtask e2e bench
+bench-cluster: ; cargo build --workspace --bins && $${CARGO_TARGET_DIR:-target}/debug/xtask e2e bench
 soak: ; cargo xtask soak
 lint: ; cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings && cargo xtask tidy
 crds: ; cargo xtask crds
