@@ -27,10 +27,11 @@ fn hierarchies() -> Result<(Vec<PathBuf>, bool)> {
         return Ok((vec![PathBuf::from(ROOT)], true));
     }
     let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    // Beside those of v1 there may be that of v2, without controllers; runc makes cgroups in it all the same.
     let of_v1 = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(1);
         let (path, kind) = (fields.next()?, fields.next()?);
-        (kind == "cgroup").then(|| PathBuf::from(path))
+        matches!(kind, "cgroup" | "cgroup2").then(|| PathBuf::from(path))
     });
     Ok((of_v1.collect(), false))
 }

@@ -86,7 +86,7 @@ fn begin(state: &State, wanted: &Settings) -> Result<Lock> {
             .into());
         }
         say("an earlier start was not finished: what it left is removed first");
-        remove(state, lock)?;
+        remove(state, &lock)?;
         lock = state.create()?;
     }
     state.write_settings(&Settings { network: network::free()?, ..wanted.clone() })?;
@@ -122,14 +122,14 @@ fn node_names(settings: &Settings) -> impl Iterator<Item = String> {
 pub(crate) fn down(state: &State) -> Result<()> {
     let began = Instant::now();
     match state.lock()? {
-        Some(lock) => remove(state, lock)?,
+        Some(lock) => remove(state, &lock)?,
         None => say(&format!("there is nothing: {} does not exist", state.path().display())),
     }
     say(&format!("down after {:.1} s", began.elapsed().as_secs_f64()));
     Ok(())
 }
 
-fn remove(state: &State, lock: Lock) -> Result<()> {
+fn remove(state: &State, lock: &Lock) -> Result<()> {
     is_ours(state.path())?;
     for machine in Machine::all(state)? {
         machine.power_off()?;
@@ -139,7 +139,7 @@ fn remove(state: &State, lock: Lock) -> Result<()> {
         network::wait_for_wire(&settings);
         cgroups::remove(&settings)?;
     }
-    state.remove(&lock)
+    state.remove(lock)
 }
 
 /// A directory that holds something else must not be removed, whatever `--state` says.

@@ -203,7 +203,7 @@ impl<'a> Control<'a> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut running = command.spawn().context("kubectl cannot be run")?;
         running.stdin.take().context("stdin is a pipe")?.write_all(manifests.as_bytes())?;
-        let applied = expect("kubectl apply", running.wait_with_output()?);
+        let applied = expect("kubectl apply", &running.wait_with_output()?);
         applied.map(drop).map_err(|error| {
             Problem::new("What belongs to the cluster was not taken by the API server", format!("{error:#}"))
                 .likely("the API server is overloaded")

@@ -102,7 +102,10 @@ pub(crate) fn import<'a>(
             let mut command = node.command(&ctr)?;
             // From stdin: its /tmp and /var are not ours.
             command.args(["--namespace=k8s.io", "images", "import", "-"]).stdin(file);
-            expect(&format!("{} was not imported into {}", archive.display(), node.name), command.output()?)?;
+            expect(
+                &format!("{} was not imported into {}", archive.display(), node.name),
+                &command.output()?,
+            )?;
         }
         Ok(())
     };

@@ -167,7 +167,7 @@ impl Machine {
         let usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         command.env_clear().env("PATH", format!("{}:{usual}", daemon.path.display()));
         command.env("HOME", "/var/lib").stdin(Stdio::null());
-        expect(&format!("{} on {}", name, self.name), command.output()?)?;
+        expect(&format!("{} on {}", name, self.name), &command.output()?)?;
         if wait::until(START_LIMIT, || self.find(&name).is_some()) {
             return Ok(true);
         }
@@ -249,7 +249,7 @@ pub(crate) fn last_lines(log: &Path, count: usize) -> String {
 }
 
 /// The output of a command that must succeed.
-pub(crate) fn expect(what: &str, output: Output) -> Result<String> {
+pub(crate) fn expect(what: &str, output: &Output) -> Result<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     ensure!(output.status.success(), "{what}: {}: {}", output.status, text(&output.stderr));
     Ok(text(&output.stdout))

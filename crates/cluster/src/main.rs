@@ -114,7 +114,7 @@ enum Daemon {
 
 fn main() -> ExitCode {
     let Arguments { state, command } = Arguments::parse();
-    match run(State::new(state), command) {
+    match run(&State::new(state), command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let problem = match error.downcast::<Problem>() {
@@ -129,7 +129,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(state: State, command: Command) -> anyhow::Result<()> {
+fn run(state: &State, command: Command) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Err(Problem::new("The cluster cannot be touched", "this is not root")
             .likely("namespaces, cgroups and mounts are root's")
@@ -138,13 +138,13 @@ fn run(state: State, command: Command) -> anyhow::Result<()> {
     }
     match command {
         Command::Up { nodes, images, node_grace, toleration } => cluster::up(
-            &state,
+            state,
             &Settings { network: 0, nodes, node_grace_s: node_grace, toleration_s: toleration },
             &images,
         ),
-        Command::Down => cluster::down(&state),
-        Command::Status => cluster::status(&state),
-        Command::Load { images } => cluster::load(&state, &images),
-        Command::Node { name, action, daemon } => cluster::happen(&state, &name, action, daemon),
+        Command::Down => cluster::down(state),
+        Command::Status => cluster::status(state),
+        Command::Load { images } => cluster::load(state, &images),
+        Command::Node { name, action, daemon } => cluster::happen(state, &name, action, daemon),
     }
 }

@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// Pods of all nodes.
 pub(crate) const PODS: &str = "10.244.0.0/16";
+/// Services, as the API server is told.
+const SERVICES: &str = "10.96.0.0/16";
 const BRIDGE: &str = "machines";
 /// How long the kernel may take to let go of the network of a machine that has ended.
 const WIRE_LIMIT: Duration = Duration::from_secs(20);
@@ -52,8 +54,8 @@ pub(crate) fn pods(number: u8) -> String {
 
 /// The first network that this machine does not have.
 pub(crate) fn free() -> Result<u8> {
-    let addresses = expect("ip address", ip().args(["-4", "-oneline", "address"]).output()?)?;
-    let links = expect("ip link", ip().args(["-oneline", "link"]).output()?)?;
+    let addresses = expect("ip address", &ip().args(["-4", "-oneline", "address"]).output()?)?;
+    let links = expect("ip link", &ip().args(["-oneline", "link"]).output()?)?;
     let is_free = |network: &u8| {
         !addresses.contains(&format!(" 198.18.{network}."))
             && !links.contains(&format!(" lockstep{network}:"))
@@ -122,6 +124,9 @@ pub(crate) fn wire_node(settings: &Settings, control: &Machine, node: &Machine, 
     )?;
     let mut lines =
         vec![format!("address add {}/24 dev eth0", settings.node(number)), "link set eth0 up".to_owned()];
+    // Without a way there, what the node itself sends to a Service is refused before kube-proxy's rules translate it. What
+    // they do not translate finds nobody.
+    lines.push(format!("route add {SERVICES} dev eth0"));
     lines.extend((1..=settings.nodes).filter(|other| *other != number).map(to));
     run(node.on_network("ip")?, &lines)
 }

@@ -73,7 +73,7 @@ impl Programs {
 impl Packages {
     fn get() -> Result<Self> {
         let listed = Command::new("apt-get").args(["download", "--print-uris"]).args(PACKAGES).output();
-        let listed = listed.map_err(anyhow::Error::from).and_then(|output| expect("apt-get", output));
+        let listed = listed.map_err(anyhow::Error::from).and_then(|output| expect("apt-get", &output));
         let listed = listed.map_err(|error| problem(&format!("{error:#}")))?;
         let hash: String = Sha256::digest(&listed).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let directory = cache().join(format!("cluster-packages-{hash}"));
@@ -109,11 +109,11 @@ fn unpack(directory: &Path) -> Result<()> {
     // apt fetches as a user of its own, who may not read everybody's cache; root may.
     let mut apt = Command::new("apt-get");
     apt.args(["download", "--quiet=2", "--option=APT::Sandbox::User=root"]).args(PACKAGES);
-    expect("apt-get download", apt.current_dir(&downloads).output()?)?;
+    expect("apt-get download", &apt.current_dir(&downloads).output()?)?;
     for package in std::fs::read_dir(&downloads)? {
         let package = package?.path();
         let unpacked = Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&fresh).output()?;
-        expect(&format!("dpkg-deb of {}", package.display()), unpacked)?;
+        expect(&format!("dpkg-deb of {}", package.display()), &unpacked)?;
     }
     std::fs::remove_dir_all(&downloads)?;
     let bin = fresh.join("bin.new");

@@ -116,7 +116,7 @@ fn on(request: &Request, kubeconfig: PathBuf) -> Result<bool> {
 fn nowhere() -> Problem {
     Problem::new("The end-to-end suite was not run", "KUBECONFIG names no cluster, and none was asked for")
         .likely("no cluster was made yet, or its kubeconfig was not exported in this shell")
-        .next("`make e2e` makes a cluster that needs no Docker, runs the suite on it, and removes it")
+        .next("`cargo xtask e2e` makes a cluster that needs no Docker, runs the suite on it, and removes it")
         .next("`make cluster-up` makes the same and leaves it; `make kind-up` makes one with kind; both say what to export")
         .next("or set KUBECONFIG to a cluster on which nobody else uses Lockstep, and LOCKSTEP_E2E_IMAGE to an image that its nodes can pull")
         .kept("nothing was touched")

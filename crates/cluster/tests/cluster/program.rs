@@ -1,6 +1,7 @@
 //! The program under test, with a state directory of its own.
 
 use rustix::process::{Pid, Signal, kill_process};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -82,13 +83,22 @@ impl Cluster {
     }
 
     pub fn kubectl_with(&self, input: &str, arguments: &[&str]) -> String {
-        use std::io::Write as _;
+        text(arguments, self.kubectl_output(input, arguments))
+    }
+
+    /// What it says, if it succeeds.
+    pub fn try_kubectl(&self, arguments: &[&str]) -> Option<String> {
+        let output = self.kubectl_output("", arguments);
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+    }
+
+    fn kubectl_output(&self, input: &str, arguments: &[&str]) -> Output {
         let mut kubectl = Command::new(lockstep_testcluster::Tool::Kubectl.path().unwrap());
         kubectl.env("KUBECONFIG", self.state.join("kubeconfig")).args(arguments);
         kubectl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut running = kubectl.spawn().unwrap();
         running.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        text(arguments, running.wait_with_output().unwrap())
+        running.wait_with_output().unwrap()
     }
 }
 

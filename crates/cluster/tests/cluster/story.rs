@@ -71,7 +71,7 @@ pub fn pods_reach_each_other(cluster: &Cluster) {
     });
     // By a short name, which the search domains complete; across nodes, to itself, and from the other side.
     for (from, to) in [("one", "two"), ("two", "one"), ("one", "one")] {
-        assert_eq!(asked(from, &["get", &format!("http://{to}")]).trim(), to, "from {from}");
+        answers(cluster, from, to);
     }
     let logs = cluster.kubectl(&["-n", "story", "logs", "one"]);
     assert_eq!(logs, "", "it has nothing to say, and the kubelet answers");
@@ -154,8 +154,16 @@ pub fn faults_of_nodes_are_real(cluster: &Cluster) {
     ready("node-2", "true");
     eventually("the pod was started again", || container().ends_with(" 1"));
     cluster.kubectl(&["-n", "story", "wait", "pod/two", "--for=condition=Ready", "--timeout=90s"]);
-    let said = cluster.kubectl(&["-n", "story", "exec", "one", "--", "/pod", "get", "http://two"]);
-    assert_eq!(said.trim(), "two");
+    answers(cluster, "one", "two");
+}
+
+/// A pod is answered by a Service, as soon as kube-proxy knows of it on the node.
+fn answers(cluster: &Cluster, from: &str, to: &str) {
+    let url = format!("http://{to}");
+    let ask = ["-n", "story", "exec", from, "--", "/pod", "get", &url];
+    eventually(&format!("{from} is answered by {to}"), || {
+        cluster.try_kubectl(&ask).is_some_and(|said| said.trim() == to)
+    });
 }
 
 pub fn up_again_mends(cluster: &Cluster) {

@@ -23,7 +23,7 @@ type Members = Arc<Mutex<HashMap<u64, (Option<oneshot::Sender<()>>, Option<i64>)
 
 /// How much less these processes count than others: on a cluster they are on machines of their own, and take no time from the
 /// operator and the API server.
-const NICE: i32 = 19;
+const NICE: i32 = 10;
 
 fn main() -> Result<()> {
     rustix::process::setpriority_process(None, NICE).context("the priority")?;

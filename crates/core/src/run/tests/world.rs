@@ -502,7 +502,7 @@ impl World {
             return;
         }
         // A coordinator takes in what came together, and decides then.
-        if self.together && !matches!(event, Event::Tick) && self.now_ns / MS % 2 == 0 {
+        if self.together && !matches!(event, Event::Tick) && (self.now_ns / MS).is_multiple_of(2) {
             self.run.absorb(event, self.now_ns);
             if !std::mem::replace(&mut self.decides, true) {
                 self.at(self.now_ns + MS, Happens::Decide);
