@@ -1,9 +1,11 @@
 # A menu. Every recipe is one line; logic lives in `cargo xtask` and in the tests.
-.PHONY: demo test bench soak lint crds image image-docker cluster-up cluster-down kind-up kind-down
+.PHONY: demo test e2e bench bench-cluster soak lint crds image image-docker cluster-up cluster-down kind-up kind-down
 
 demo: ; cargo build --release -p lockstep-cli -p lockstep-agent --bins && target/release/lockstep run -f examples/quickstart.yaml
 test: ; cargo test --workspace
+e2e: ; cargo build --workspace --bins && $${CARGO_TARGET_DIR:-target}/debug/xtask e2e
 bench: ; cargo xtask bench
+bench-cluster: ; cargo build --workspace --bins && $${CARGO_TARGET_DIR:-target}/debug/xtask e2e bench
 soak: ; cargo xtask soak
 lint: ; cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings && cargo xtask tidy
 crds: ; cargo xtask crds

@@ -1,4 +1,4 @@
-//! `cargo xtask e2e bench`: what a cluster adds to a run, on the one at hand. A table, medians of a few runs; missed goals are shown, and are no
+//! `make bench-cluster`: what a cluster adds to a run, on the one at hand. A table, medians of a few runs; missed goals are shown, and are no
 //! failures, since clusters differ.
 //!
 //! Where an instant lies is taken from whoever knows it: pods and nodes from a watch of this program, agents from their logs, the

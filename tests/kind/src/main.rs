@@ -7,7 +7,7 @@
 //! lockstep-e2e --list                                           what there is
 //! ```
 //!
-//! Each story has namespaces of its own, and those that touch no node and not the common installation are told side by side.
+//! Each story has namespaces of its own, and those that touch no node are told side by side.
 //! Nothing is faked: agents and operators are pods of the image that the nodes have, the storage is SeaweedFS behind a
 //! Service, and what a report counts is held against what boto3 finds there. What a cluster cannot do is not passed over:
 //! the table at the end says what was not shown, and why. Deliberately not a test of Kubernetes, nor of what
@@ -116,7 +116,7 @@ fn on(request: &Request, kubeconfig: PathBuf) -> Result<bool> {
 fn nowhere() -> Problem {
     Problem::new("The end-to-end suite was not run", "KUBECONFIG names no cluster, and none was asked for")
         .likely("no cluster was made yet, or its kubeconfig was not exported in this shell")
-        .next("`cargo xtask e2e` makes a cluster that needs no Docker, runs the suite on it, and removes it")
+        .next("`make e2e` makes a cluster that needs no Docker, runs the suite on it, and removes it")
         .next("`make cluster-up` makes the same and leaves it; `make kind-up` makes one with kind; both say what to export")
         .next("or set KUBECONFIG to a cluster on which nobody else uses Lockstep, and LOCKSTEP_E2E_IMAGE to an image that its nodes can pull")
         .kept("nothing was touched")

@@ -1,4 +1,4 @@
-//! Tells the stories: one first, most side by side, those that touch nodes or the common installation one after another, and at
+//! Tells the stories: one first, most side by side, those that touch nodes one after another, and at
 //! the end looks that nothing is left. Then the table.
 
 use crate::installation::{self, HOME};
@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How many stories are told at once unless somebody says otherwise: they mostly wait.
-const JOBS: usize = 6;
+const JOBS: usize = 8;
 /// How long what is left of stories may take to go: pods have half a minute to end.
 const GONE_LIMIT: Duration = Duration::from_secs(120);
 
@@ -25,7 +25,7 @@ const GONE_LIMIT: Duration = Duration::from_secs(120);
 pub enum When {
     /// Side by side with others.
     Together,
-    /// By itself: it touches nodes, or the common installation.
+    /// By itself: it touches nodes.
     Alone,
     /// By itself, and only when there is time: minutes are its point.
     Slow,

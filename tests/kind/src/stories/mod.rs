@@ -46,6 +46,18 @@ pub const STORIES: &[Story] = &[
         "the operator's pod is deleted in each phase of a run"
     ),
     story!(
+        "release-reinstalled",
+        Together,
+        releases::reinstalled,
+        "helm uninstall and install again with runs present"
+    ),
+    story!(
+        "operator-restarted",
+        Together,
+        operators::restarted,
+        "the operator is restarted with a run in flight"
+    ),
+    story!(
         "authority-changed",
         Together,
         operators::authority_changed,
@@ -100,12 +112,6 @@ pub const STORIES: &[Story] = &[
     story!("image-missing", Together, losses::image_missing, "the image of the agents is missing"),
     story!("page-volumes", Together, pages::volumes, "the commands of docs/pvc.md"),
     story!("page-objects", Together, pages::objects, "the commands of docs/s3.md"),
-    story!(
-        "operator-restarted",
-        Alone,
-        operators::restarted,
-        "the common operator is restarted with a run in flight"
-    ),
     story!("node-drained", Alone, machines::drained, "a node with an agent is drained"),
     story!(
         "containerd-restarted",
@@ -114,12 +120,6 @@ pub const STORIES: &[Story] = &[
         "the container runtime is restarted under agents"
     ),
     story!("node-unplugged", Alone, machines::unplugged, "a node with an agent is gone from the network"),
-    story!(
-        "release-reinstalled",
-        Alone,
-        releases::reinstalled,
-        "helm uninstall and install again with runs present"
-    ),
     story!(
         "kubelet-stopped",
         Slow,

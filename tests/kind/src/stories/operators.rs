@@ -1,7 +1,6 @@
 //! Operators that are restarted, deleted and renewed, with runs in flight.
 
 use super::{lost_and_replaced, on_target, problems};
-use crate::installation::HOME;
 use crate::store::Store;
 use crate::suite::{Found, Suite};
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -48,7 +47,7 @@ pub async fn deleted_in_each_phase(suite: &Suite) -> Found {
             {"name": "cleanup", "cleanup": {"concurrency": 1}, "runOn": "Always"},
         ],
     });
-    runs.create(on_target("run", &Store::target(&runs.namespace), 6_000, 15, &spec)).await;
+    runs.create(on_target("run", &Store::target(&runs.namespace), 3_000, 15, &spec)).await;
     let mut met = Vec::new();
     for phase in PHASES {
         let at = runs
@@ -79,17 +78,21 @@ pub async fn deleted_in_each_phase(suite: &Suite) -> Found {
     ))
 }
 
-/// `kubectl rollout restart` of the common installation, with a run in flight.
+/// `kubectl rollout restart` of both replicas, with a run in flight.
 pub async fn restarted(suite: &Suite) -> Found {
     let runs = suite.runs("rollout").await;
     suite.store.give_key(&runs.namespace).await;
-    let spec = json!({});
+    let release = suite.release(&[&runs.namespace], &["replicas=2"]).await;
+    let spec = json!({"managedBy": release.managed_by});
     runs.create(on_target("run", &Store::target(&runs.namespace), 200, 25, &spec)).await;
     let before = runs.in_stage("run", "mixed").await;
     let began = Instant::now();
-    suite.kubectl(&["rollout", "restart", "deployment/lockstep", "-n", HOME]).await;
-    suite.kubectl(&["rollout", "status", "deployment/lockstep", "-n", HOME, "--timeout=120s"]).await;
+    suite.kubectl(&["rollout", "restart", "deployment/lockstep", "-n", &release.home]).await;
+    let done = ["rollout", "status", "deployment/lockstep", "-n", &release.home, "--timeout=120s"];
+    suite.kubectl(&done).await;
     let took = began.elapsed();
+    let still = runs.runs.get("run").await.expect("the run");
+    assert_eq!(status(&still).phase, "Running", "it happened under the run");
     let (done, measured) = unharmed(suite, &runs, "run").await;
     assert!(status(&done).epoch > status(&before).epoch, "somebody else leads now");
     let held = suite.store.holds(&runs.namespace, &measured).await;

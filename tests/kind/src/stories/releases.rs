@@ -1,7 +1,6 @@
 //! The life of a release: installed, tested, upgraded, rolled back, uninstalled, with runs present.
 
 use super::{lost_and_replaced, on_target, problems};
-use crate::installation::{self, HOME};
 use crate::store::Store;
 use crate::suite::{Found, Suite};
 use kube::ResourceExt;
@@ -50,33 +49,41 @@ pub async fn upgraded(suite: &Suite) -> Found {
     ))
 }
 
-/// The common installation goes, with one run over and one under way, and comes again: what was measured stays, and the run under way
-/// comes to the end that its policy promises.
+/// A release goes, with one run over and one under way, and comes again, with an authority that the agents do not know: what was
+/// measured stays, and the run under way comes to the end that its policy promises.
 pub async fn reinstalled(suite: &Suite) -> Found {
     let runs = suite.runs("reinstalled").await;
-    runs.create(run("over", 1_000, &json!({}))).await;
+    let release = suite.release(&[&runs.namespace], &[]).await;
+    runs.create(run("over", 1_000, &json!({"managedBy": release.managed_by}))).await;
     let over = runs.finished("over").await;
     let measured = report_text(&suite.client, &over).await;
-    let policy = json!({"failurePolicy": {
+    let spec = json!({"managedBy": release.managed_by, "failurePolicy": {
         "mode": "BestEffort", "reconnectGrace": "5s", "orphanGrace": "10s", "retryAttempts": 1, "retryDelay": "1s",
     }});
-    runs.create(run("flight", 60_000, &policy)).await;
+    runs.create(run("flight", 40_000, &spec)).await;
     runs.measuring("flight").await;
-    let uninstall = ["uninstall", "lockstep", "-n", HOME, "--wait"];
-    suite.person.helm(&uninstall).await.expect_code(0);
-    let left = suite.kubectl(&["get", "crd", "benchmarkruns.lockstep.dev", "-o", "name"]).await;
-    assert!(left.contains("benchmarkruns"), "the definition stays, and with it the runs");
+    suite.person.helm(&["uninstall", "lockstep", "-n", &release.home, "--wait"]).await.expect_code(0);
     let orphan = runs.runs.get("flight").await.expect("the run under way");
-    assert!(!orphan.finalizers().is_empty(), "its agents may live");
-    installation::install(suite).await.expect_code(0);
+    assert!(
+        !orphan.finalizers().is_empty() && orphan.metadata.deletion_timestamp.is_none(),
+        "its agents may live"
+    );
+    let watched = format!("watchNamespaces={{{}}}", runs.namespace);
+    release.helm("install", &[&watched]).await.expect_code(0);
     let done = runs.finished("flight").await;
+    let told = problems(&done);
+    assert_eq!(lost_and_replaced(&done), (0, 2), "each agent ended, and was replaced: {told}");
+    let report = report(&suite.client, &done).await;
+    let load = report.stages.iter().find(|stage| stage.name == "load").expect("a stage");
+    eprintln!("reinstalled: {told}\n{:#?}\n{:?} {:?}", report.timeline, load.agents, report.degraded);
     let stands = runs.runs.get("over").await.expect("the one that was over");
     assert_eq!(report_text(&suite.client, &stands).await, measured, "what was measured before");
     assert_eq!(condition(&stands, ConditionType::Complete).0, Some(Truth::True));
     runs.nothing_left("flight").await;
     Found::Shown(format!(
-        "the finished run is as it was; the one under way ended {} ({:?} lost and replaced)",
+        "the finished run is as it was; the one under way: both agents replaced, {}, {} of {} agents with the whole window",
         status(&done).phase,
-        lost_and_replaced(&done)
+        load.agents_complete,
+        load.agents_planned
     ))
 }

@@ -31,7 +31,7 @@ async fn installed_by_its_admin(suite: &Suite, what: &str) -> Release {
         .kubectl(&["create", "rolebinding", "admin", "--clusterrole=admin", "--user", &admin, "-n", &home])
         .await;
     becomes("an admin of runs", crate::suite::LIMIT, async || {
-        may(suite, &admin, &["patch", "benchmarkruns/status", "-n", &home]).await
+        may(suite, &admin, &["patch", "benchmarkruns", "--subresource=status", "-n", &home]).await
     })
     .await;
     suite.finally(crate::suite::Undo::Release(home.clone()));
