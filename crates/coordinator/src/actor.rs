@@ -392,8 +392,8 @@ impl Actor {
                         link.send(0, Down::Ping(v1::PingClock { sent_ns: 0 }));
                     }
                 }
-                Action::GiveUp { index, attempt, stage, reason } => {
-                    self.give_up(index, attempt, stage, &reason);
+                Action::GiveUp { index, attempt, stage, reason, unheard } => {
+                    self.give_up((index, attempt), stage, &reason, unheard);
                 }
                 Action::Tell(told) => self.tell(told),
                 Action::StageOver { stage } => {
@@ -439,10 +439,11 @@ impl Actor {
     }
 
     /// What a lost attempt reported is all that there will be of it, and becomes its result.
-    pub(crate) fn give_up(&mut self, index: u32, attempt: u32, stage: Option<u32>, reason: &str) {
-        for mut part in
-            self.live.lost_parts(index, attempt, stage, reason, &self.run.view(), self.clock.now_ns())
-        {
+    pub(crate) fn give_up(&mut self, who: (u32, u32), stage: Option<u32>, reason: &str, unheard: bool) {
+        let ((index, attempt), now_ns) = (who, self.clock.now_ns());
+        // It alone knew since when it was at work.
+        let since_ns = unheard.then_some(self.began_ns);
+        for mut part in self.live.lost_parts(who, stage, reason, &self.run.view(), since_ns, now_ns) {
             let key = (part.stage, index, attempt);
             if self.parts.contains_key(&key) {
                 continue;

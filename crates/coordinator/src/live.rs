@@ -141,14 +141,15 @@ impl Live {
         }
     }
 
-    /// Results of an attempt that was given up, out of what it had reported.
+    /// Results of an attempt that was given up, out of what it had reported. `unheard_since_ns`: it may have been at work from
+    /// then on, without our knowing since when.
     pub(crate) fn lost_parts(
         &mut self,
-        index: u32,
-        attempt: u32,
+        (index, attempt): (u32, u32),
         stage: Option<u32>,
         reason: &str,
         view: &RunView,
+        unheard_since_ns: Option<u64>,
         now_ns: u64,
     ) -> Vec<StagePart> {
         let mut stages: Vec<u32> = self
@@ -164,7 +165,7 @@ impl Live {
         let parts = stages.into_iter().map(|stage| {
             let reported = self.reported.remove(&(stage, index, attempt)).unwrap_or_default();
             let start_of = |stage: u32| view.stages.get(stage as usize)?.facts.planned_start_ns;
-            let start_ns = start_of(stage);
+            let start_ns = start_of(stage).or(unheard_since_ns);
             // A warm-up that flowed into the next stage was over then.
             let until_ns = start_of(stage + 1).map_or(now_ns, |next_ns| next_ns.min(now_ns));
             // The last second that was reported is known as a whole.

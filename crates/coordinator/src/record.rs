@@ -152,8 +152,8 @@ impl Actor {
     /// that they are gone while their counts are nowhere.
     async fn write_down(&mut self, actions: &[Action]) -> Result<Backlog, Replaced> {
         for action in actions {
-            if let Action::GiveUp { index, attempt, stage, reason } = action {
-                self.give_up(*index, *attempt, *stage, reason);
+            if let Action::GiveUp { index, attempt, stage, reason, unheard } = action {
+                self.give_up((*index, *attempt), *stage, reason, *unheard);
             }
         }
         let mut backlog = Backlog::default();

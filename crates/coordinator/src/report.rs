@@ -71,6 +71,7 @@ fn facts(end: &RunEnd, index: u32, stage: &StagePlan) -> StageFacts {
         agents_planned: end.plan.replicas,
         planned_start: None,
         window_ns: window.map(|window| u64::try_from(window.as_nanos()).unwrap_or(u64::MAX)),
+        skew_ns: known.skew_ns,
         clock_error_ns: known.planned_start_ns.map(|_| known.clock_error_ns),
         rearmed: known.rearmed,
         degraded: skewed.map(|_| "skew above maxSkew".to_owned()).into_iter().collect(),

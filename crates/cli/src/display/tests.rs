@@ -162,7 +162,6 @@ fn lines_come_at_once_on_a_change_and_else_every_ten_seconds() {
 fn part(agent: u32, window_ns: u64) -> StagePart {
     let mut part = StagePart::new(2, agent, 0);
     part.window_ns = window_ns;
-    part.released_coordinator_ns = Some(S + u64::from(agent) * 70_000);
     (part.client.milli_cores, part.client.process_cpu_ns) = (1_000, window_ns * 61 / 100);
     for step in 0..1_000 {
         let service_ns = 41_000 + step * 97;
@@ -198,6 +197,7 @@ fn report() -> Report {
         state: "Done".to_owned(),
         agents_planned: 4,
         window_ns,
+        skew_ns: Some(70_000),
         clock_error_ns: Some(40_000),
         ..StageFacts::default()
     };

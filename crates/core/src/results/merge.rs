@@ -42,7 +42,7 @@ pub fn merge_stage(facts: &StageFacts, parts: &[StagePart], live: Option<&Series
         start: StartReport {
             planned: facts.planned_start.clone(),
             inherited_from: None,
-            skew_micros: spread_micros(complete().filter_map(|part| part.released_coordinator_ns)),
+            skew_micros: facts.skew_ns.map(|ns| ns.div_ceil(1000)),
             first_operation_skew_micros: spread_micros(
                 complete().filter_map(|part| part.first_operation_coordinator_ns),
             ),

@@ -194,7 +194,7 @@ mod tests {
     fn part(stage: u32, agent: u32, attempt: u32, gets: u64) -> StagePart {
         let mut part = StagePart::new(stage, agent, attempt);
         part.window_ns = 10 * SECOND_NS;
-        part.released_coordinator_ns = Some(SECOND_NS + u64::from(agent) * 1500);
+        part.first_operation_coordinator_ns = Some(SECOND_NS + u64::from(agent) * 1500);
         part.other_requests = 2;
         for at in 0..gets {
             let sample = Sample {
@@ -222,6 +222,7 @@ mod tests {
             kind: kind.to_owned(),
             agents_planned: 2,
             window_ns,
+            skew_ns: Some(2_001),
             ..StageFacts::default()
         };
         let first = facts(0, "prepare", "prepare", None);
@@ -278,7 +279,7 @@ mod tests {
             Some((27, 1_000_000))
         );
         assert_eq!(stage.total.first_byte.map(|first| first.mean_ns), Some(1000));
-        assert_eq!(stage.start.skew_micros, Some(3));
+        assert_eq!((stage.start.skew_micros, stage.start.first_operation_skew_micros), (Some(3), Some(3)));
         assert_eq!(stage.environment.iter().map(|row| row.agents).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(stage.series.iter().map(|row| row.count).collect::<Vec<_>>(), [11, 5, 11]);
     }
@@ -291,16 +292,12 @@ mod tests {
                 name: name.to_owned(),
                 discard,
                 planned_start: Some(format!("start of {name}")),
+                // Only agents that began at a common start say when they did.
+                skew_ns: (stage == 0).then_some(1_500),
                 clock_error_ns: Some(if stage == 0 { 40_000 } else { 0 }),
                 ..StageFacts::default()
             };
-            let parts = [0, 1].map(|agent| {
-                let mut part = part(stage, agent, 0, 3);
-                // Only agents that began at a common start say when they did.
-                part.released_coordinator_ns = part.released_coordinator_ns.filter(|_| stage == 0);
-                part
-            });
-            merge_stage(&facts, &parts, None)
+            merge_stage(&facts, &[0, 1].map(|agent| part(stage, agent, 0, 3)), None)
         };
         let mut stages = vec![stage(0, "warm", true), stage(1, "warmer", true), stage(2, "mixed", false)];
         stages.push(stage(3, "next", false));

@@ -29,6 +29,8 @@ pub struct StageFacts {
     pub planned_start: Option<String>,
     /// Length of the planned window, nanoseconds; `None` when the stage ends with its work.
     pub window_ns: Option<u64>,
+    /// Latest release minus earliest, of all who began at the common start, nanoseconds; `None` below two of them.
+    pub skew_ns: Option<u64>,
     /// Bound on the error of the clock comparison, nanoseconds.
     pub clock_error_ns: Option<u64>,
     /// How often the start was armed again.
@@ -105,10 +107,10 @@ pub struct StartReport {
     /// itself, so that nobody started anew. Skews, clock error and arming are those of that start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inherited_from: Option<String>,
-    /// Latest minus earliest release of workers, over attempts that cover the whole window, microseconds, rounded up;
-    /// `None` below two of them.
+    /// Latest minus earliest release of workers, over all who began at the common start, microseconds, rounded up; `None`
+    /// below two of them.
     pub skew_micros: Option<u64>,
-    /// The same of first operations.
+    /// The same of first operations, over attempts that cover the whole window.
     pub first_operation_skew_micros: Option<u64>,
     /// Bound on the error of the clock comparison, microseconds, rounded up.
     pub clock_error_micros: Option<u64>,

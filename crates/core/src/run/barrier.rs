@@ -162,7 +162,14 @@ impl Run {
         }
         self.note_change(Weight::Decisive);
         self.haunt(index, None, false, now_ns);
-        self.actions.push(Action::GiveUp { index, attempt, stage: unfinished, reason: reason.to_owned() });
+        let reason_told = reason.to_owned();
+        self.actions.push(Action::GiveUp {
+            index,
+            attempt,
+            stage: unfinished,
+            reason: reason_told,
+            unheard: false,
+        });
         self.degrade(format!("agent {index} was left behind in {}: {reason}", self.stage_name(stage)));
         self.note_lost_window(index, unfinished, reason);
     }

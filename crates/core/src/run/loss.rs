@@ -19,7 +19,7 @@ impl Run {
     /// Gives up the attempt at `index`. `dead`: its process is known to have ended.
     pub(super) fn lose(&mut self, index: u32, reason: &LossReason, dead: bool, now_ns: u64) {
         let attempt = self.seats[index as usize].attempt;
-        let stage = self.handed_in_until(index);
+        let (stage, unheard) = (self.handed_in_until(index), self.seats[index as usize].awaited);
         if !self.move_to(index, AgentState::Lost(reason.clone()), &reason.to_string(), now_ns) {
             return;
         }
@@ -30,7 +30,7 @@ impl Run {
             self.actions.push(Action::Kill { index, attempt });
         }
         self.haunt(index, Some(reason.clone()), dead, now_ns);
-        self.actions.push(Action::GiveUp { index, attempt, stage, reason: reason.to_string() });
+        self.actions.push(Action::GiveUp { index, attempt, stage, reason: reason.to_string(), unheard });
         if self.is_ending() {
             return;
         }

@@ -293,6 +293,8 @@ pub enum Action {
         stage: Option<u32>,
         /// Why.
         reason: String,
+        /// It ended before this coordinator heard it: what it did under the one before, nobody knows.
+        unheard: bool,
     },
     /// A state move or another thing to tell people; goes to the log and the timeline.
     Tell(Told),

@@ -277,8 +277,8 @@ impl Run {
         let Some(seat) = self.seat_of(index, attempt) else { return };
         let aborting = seat.position() == Some(Position::Aborting);
         if aborting && let Some(stage) = self.handed_in_until(index) {
-            let reason = reason.to_string();
-            self.actions.push(Action::GiveUp { index, attempt, stage: Some(stage), reason });
+            let (reason, unheard) = (reason.to_string(), self.seats[index as usize].awaited);
+            self.actions.push(Action::GiveUp { index, attempt, stage: Some(stage), reason, unheard });
         }
         if aborting || (clean && self.is_ending()) {
             self.take_work_back(index);
