@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `lockstep-test/pod:1` | holds the namespaces of pods; asks the network from within one (`tests/control-plane/pod`) |
 //! | `lockstep-test/busybox:1` | a shell, for provisioned volumes and for whoever looks around |
-//! | `lockstep-test/seaweedfs:4.48` | an S3 server; runs as 65532, its data in `/data` |
+//! | `chrislusf/seaweedfs:4.48` | an S3 server under the name of its own image, so that manifests need no other; runs as 65532, its data in `/data` |
 //!
 //! Nothing is pulled: a pod names what was imported, and its pull policy is `IfNotPresent` or `Never`.
 
@@ -59,14 +59,14 @@ pub(crate) fn own(programs: &Programs) -> Result<Vec<PathBuf>> {
                 .split_whitespace()
                 .fold(image, |image, name| image.link(&format!("/bin/{name}"), "busybox"))
         })?,
-        archive(&format!("docker.io/lockstep-test/seaweedfs:{version}"), &weed, |program| {
+        archive(&format!("docker.io/chrislusf/seaweedfs:{version}"), &weed, |program| {
             let config = Config {
-                entrypoint: vec!["/weed".to_owned()],
+                entrypoint: vec!["/usr/bin/weed".to_owned()],
                 command: vec!["server".to_owned(), "-dir=/data".to_owned(), "-s3".to_owned()],
                 user: format!("{USER}:{USER}"),
                 ..Config::host()
             };
-            let image = Image::new(config).level(1).file("/weed", program, 0o555);
+            let image = Image::new(config).level(1).file("/usr/bin/weed", program, 0o555);
             image.directory("/data", 0o700).owned("/data", USER, USER).directory("/tmp", 0o1777)
         })?,
     ])

@@ -7,7 +7,7 @@
 //! lockstep-e2e --list                                           what there is
 //! ```
 //!
-//! Each story has namespaces of its own, and those that touch no node are told side by side.
+//! Each story has namespaces of its own, and those that touch no node and measure nothing are told side by side.
 //! Nothing is faked: agents and operators are pods of the image that the nodes have, the storage is SeaweedFS behind a
 //! Service, and what a report counts is held against what boto3 finds there. What a cluster cannot do is not passed over:
 //! the table at the end says what was not shown, and why. Deliberately not a test of Kubernetes, nor of what

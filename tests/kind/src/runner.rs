@@ -1,4 +1,4 @@
-//! Tells the stories: one first, most side by side, those that touch nodes one after another, and at
+//! Tells the stories: one first, most side by side, those that touch nodes or measure one after another, and at
 //! the end looks that nothing is left. Then the table.
 
 use crate::installation::{self, HOME};
@@ -25,7 +25,7 @@ const GONE_LIMIT: Duration = Duration::from_secs(120);
 pub enum When {
     /// Side by side with others.
     Together,
-    /// By itself: it touches nodes.
+    /// By itself: it touches nodes, or measures.
     Alone,
     /// By itself, and only when there is time: minutes are its point.
     Slow,

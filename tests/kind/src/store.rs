@@ -1,7 +1,6 @@
 //! SeaweedFS in the cluster: what agents reach by the DNS name of its Service, and what the suite looks into by a port-forward, with
 //! boto3, to count for itself.
 
-use crate::nodes::Nodes;
 use crate::suite::{Found, Suite};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
@@ -39,13 +38,7 @@ pub struct Store {
 /// Applies the manifest, and waits until it serves.
 pub async fn deploy(suite: &Suite) -> Found {
     let began = Instant::now();
-    let mut manifest = std::fs::read_to_string(MANIFEST).expect("the manifest of SeaweedFS");
-    if let Nodes::Own(_) = suite.common.nodes {
-        // There the same program is in an image that was made here.
-        manifest =
-            manifest.replace("chrislusf/", "lockstep-test/").replace("command: [weed]", "command: [/weed]");
-    }
-    suite.person.kubectl_with(&manifest, &["apply", "-f", "-"]).await.expect_code(0);
+    suite.kubectl(&["apply", "-f", MANIFEST]).await;
     suite.kubectl(&["rollout", "status", "deployment", "-n", NAMESPACE, "--timeout=180s"]).await;
     Found::Shown(format!("SeaweedFS serves after {:.0} s", began.elapsed().as_secs_f64()))
 }

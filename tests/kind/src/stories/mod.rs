@@ -76,12 +76,6 @@ pub const STORIES: &[Story] = &[
         policies::network,
         "egress of agents is limited to operator, DNS and target"
     ),
-    story!(
-        "eight-together",
-        Together,
-        starts::eight_together,
-        "8 agents find the operator by DNS and start together"
-    ),
     story!("watched", Together, people::watched, "kubectl wait, and kubectl lockstep watch on a terminal"),
     story!(
         "s3-by-service",
@@ -112,6 +106,12 @@ pub const STORIES: &[Story] = &[
     story!("image-missing", Together, losses::image_missing, "the image of the agents is missing"),
     story!("page-volumes", Together, pages::volumes, "the commands of docs/pvc.md"),
     story!("page-objects", Together, pages::objects, "the commands of docs/s3.md"),
+    story!(
+        "eight-together",
+        Alone,
+        starts::eight_together,
+        "8 agents find the operator by DNS and start together"
+    ),
     story!("node-drained", Alone, machines::drained, "a node with an agent is drained"),
     story!(
         "containerd-restarted",

@@ -1,7 +1,6 @@
 //! The commands of the documentation, as they stand, by somebody who has kubectl, helm and the plugin.
 
 use crate::installation::{HOME, Image};
-use crate::nodes::Nodes;
 use crate::suite::{Found, Suite, Undo};
 use lockstep_testkit::docs;
 use lockstep_testkit::process::{Ended, Running};
@@ -68,11 +67,6 @@ pub async fn volumes(suite: &Suite) -> Found {
 
 /// An object store in the cluster.
 pub async fn objects(suite: &Suite) -> Found {
-    if let Nodes::Own(_) = suite.common.nodes {
-        return Found::NotShown(
-            "the page's image of SeaweedFS comes from a registry, and this cluster reaches none".to_owned(),
-        );
-    }
     suite.finally(Undo::Kubectl(
         ["delete", "namespace", "objects", "--ignore-not-found"].map(str::to_owned).to_vec(),
     ));

@@ -16,7 +16,7 @@ const AGENTS: usize = 8;
 /// begin at one instant.
 pub async fn eight_together(suite: &Suite) -> Found {
     let runs = suite.runs("eight").await;
-    // More than the default of `maxSkew`, since other stories have the same cores; what it was stands in the table.
+    // More than the default of `maxSkew`, since eight agents may share two cores; what it was stands in the table.
     let spec = json!({"agents": {"replicas": AGENTS}, "start": {"maxSkew": "1s"}});
     let began = std::time::Instant::now();
     runs.create(run("eight", 8_000, &spec)).await;
