@@ -14,7 +14,7 @@ use std::process::Command;
 const CLUSTER: &str = "lockstep";
 /// Its context.
 const CONTEXT: &str = "kind-lockstep";
-/// What `make image` makes, and the chart asks for by itself.
+/// What `make image-docker` makes, and the chart asks for by itself.
 const IMAGE: &str = concat!("lockstep:", env!("CARGO_PKG_VERSION"));
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -41,7 +41,7 @@ fn up(kind: &Path) -> Result<()> {
     if !String::from_utf8_lossy(&clusters.stdout).lines().any(|name| name == CLUSTER) {
         step(kind, &["create", "cluster", "--config", "tests/kind/kind.yaml", "--wait", "3m"])?;
     }
-    step("make", &["image"])?;
+    step("make", &["image-docker"])?;
     step(kind, &["load", "docker-image", IMAGE, "--name", CLUSTER])?;
     let (helm, kubectl) = (found("helm", Tool::Helm)?, found("kubectl", Tool::Kubectl)?);
     step(&helm, &INSTALL)?;
