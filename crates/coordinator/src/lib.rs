@@ -60,8 +60,8 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Serves on a bound listener, on the current tokio runtime, until [`Coordinator::shutdown`]. `tls`: how connections
-    /// are encrypted, if they are.
+    /// Serves on a bound listener, on the current tokio runtime, until [`Coordinator::shutdown`]; runs are driven by the runtime
+    /// that begins them, which may be another. `tls`: how connections are encrypted, if they are.
     #[must_use]
     pub fn serve(
         listener: TcpListener,

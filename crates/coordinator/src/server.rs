@@ -242,7 +242,6 @@ impl Coordination for Service {
         &self,
         request: Request<Streaming<v1::SubmitChunk>>,
     ) -> Result<Response<v1::Receipt>, Status> {
-        let came_ns = monotonic_ns();
         let (entry, caller) = self.of_run(&request).await?;
         let (_, ended) = self.open(&caller, Kind::Submit);
         let Caller { index, attempt, .. } = caller;
@@ -250,6 +249,8 @@ impl Coordination for Service {
             bytes = read_part(request.into_inner()) => bytes?,
             why = ended => return Err(Status::aborted(why)),
         };
+        // Whole, that is: how long an agent takes to send it is nothing that is done here.
+        let came_ns = monotonic_ns();
         let hash = receipt_hash(&bytes);
         let part = StagePart::from_bytes(&bytes)
             .map_err(|error| Status::invalid_argument(format!("result: {error}")))?;

@@ -1,4 +1,7 @@
 //! The `lockstep-operator` binary: `run` serves a cluster, `crds` prints what it serves.
+//!
+//! Two runtimes: sessions of agents on one, on the other what decides and writes. When a thousand agents hand in at once, what
+//! they say waits in one queue, and what they wait for does not wait behind it.
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
@@ -23,6 +26,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 /// Runs BenchmarkRuns of a cluster.
 #[derive(Debug, Parser)]
@@ -68,13 +72,14 @@ fn main() -> Result<ExitCode> {
         }
         Command::Run { installation, listen, admin: admin_port, log_format, ca_secret, lease } => {
             let admin = Arc::new(Admin::new(admin::log::Filter::install(log_format)));
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            let (runtime, sessions) = (runtime()?, runtime()?);
             let done = runtime.block_on(async {
                 let ports = admin::http::bind(admin_port).await;
                 for port in ports.with_context(|| format!("port {admin_port}"))? {
                     tokio::spawn(admin::http::serve(port, Arc::clone(&admin)));
                 }
-                serve(&installation, listen, &ca_secret, &lease, &admin).await
+                serve(&installation, (listen, sessions.handle()), &ca_secret, &lease, &admin).await
             });
             // In the log, and so as its other lines are, not beside it.
             Ok(match done {
@@ -90,7 +95,7 @@ fn main() -> Result<ExitCode> {
 
 async fn serve(
     installation: &std::path::Path,
-    listen: SocketAddr,
+    (listen, sessions): (SocketAddr, &Handle),
     ca_secret: &str,
     lease: &str,
     admin: &Admin,
@@ -102,10 +107,14 @@ async fn serve(
         serde_yaml::from_str(&text).context("the installation is not what the chart makes")?;
     let (config, vitals) =
         (Config::infer().await.context("the API server cannot be found")?, Arc::clone(&admin.vitals));
-    let client = admin::api::builder(config.clone(), Arc::clone(&vitals));
-    let client = client.context("the API server cannot be reached")?.build();
+    let client = || {
+        let client = admin::api::builder(config.clone(), Arc::clone(&vitals));
+        anyhow::Ok(client.context("the API server cannot be reached")?.build())
+    };
+    // A connection is served by the runtime that has opened it.
+    let (client, of_sessions) = (client()?, client()?);
     let mandate = Mandate::default();
-    let writes = fence::client(config, mandate.clone(), Arc::clone(&vitals));
+    let writes = fence::client(config.clone(), mandate.clone(), Arc::clone(&vitals));
     let writes = writes.context("the API server cannot be reached")?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &installation.namespace);
     let (runs, run_changes) = watch::runs(&client, &installation.namespaces);
@@ -119,11 +128,14 @@ async fn serve(
     let tls = trust.server()?;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("port {listen}"))?;
     let voucher = match installation.tokens {
-        Tokens::Review => Voucher::Review(Reviews::new(client.clone())),
+        Tokens::Review => Voucher::Review(Reviews::new(of_sessions)),
         Tokens::Jwks => Voucher::Jwks(Jwks::read(client.clone()).await?),
     };
     let tokens = PodTokens::new(voucher, Arc::clone(&trust), runs.clone(), pods.clone());
-    let coordinator = Coordinator::serve(listener, Arc::new(tokens), Some(tls));
+    let coordinator = {
+        let _sessions = sessions.enter();
+        Coordinator::serve(listener, Arc::new(tokens), Some(tls))
+    };
     let (runs_seen, pods_seen) = (runs.clone(), pods.clone());
     admin.attach(Watched { runs: runs_seen, pods: pods_seen, coordinator: coordinator.observer() });
     let reporter =

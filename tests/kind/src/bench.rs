@@ -132,7 +132,7 @@ async fn one(suite: &Suite, runs: &Runs, name: &str) -> Result<([f64; 5], Vec<f6
     let measured = report(&suite.client, &done).await;
     let began: Timestamp = measured.run.started.parse().context("when the run began")?;
     let at = |what: &str| {
-        let event = measured.timeline.iter().rev().find(|event| event.what == what);
+        let event = measured.timeline.iter().rev().find(|event| event.what == what && event.agent.is_none());
         let event = event.with_context(|| format!("the timeline has no {what}"))?;
         anyhow::Ok((began.as_microsecond() as f64 / 1_000.0 + event.at_ms as f64, event.reason.as_str()))
     };

@@ -11,10 +11,10 @@ use crate::status::pace::Budget;
 use crate::trust::keeper::Trust;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Client;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
-use lockstep_api::BenchmarkRun;
+use kube::{Client, ResourceExt};
+use lockstep_api::{BenchmarkRun, labels};
 use lockstep_coordinator::Coordinator;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -118,8 +118,10 @@ impl Context {
     #[must_use]
     pub fn pods_of(&self, run: &RunIdentity) -> BTreeMap<Seat, PodFacts> {
         let ours = |pod: &Arc<Pod>| {
-            let namespace = pod.metadata.namespace.as_deref() == Some(&run.namespace);
-            PodFacts::of(pod).filter(|facts| namespace && facts.is_of(run))
+            // Before more is read: there are pods of other runs, too.
+            let bears = pod.labels().get(labels::RUN_UID) == Some(&run.uid);
+            let here = bears && pod.metadata.namespace.as_deref() == Some(&run.namespace);
+            here.then(|| PodFacts::of(pod))?.filter(|facts| facts.is_of(run))
         };
         self.pods.state().iter().filter_map(ours).map(|facts| (facts.seat, facts)).collect()
     }

@@ -1,4 +1,4 @@
-//! How results lie in ConfigMaps: lines of JSON, packed (gzip). Pure.
+//! How results lie in ConfigMaps: lines of JSON, packed (gzip, of one or more members). Pure.
 //!
 //! A line is what is shown of one attempt in one stage by itself ([`StagePart::light`]), or what was measured, merged over
 //! attempts: totals, endpoints, rows of the series. What single agents measured is never shown but in a few numbers, and
@@ -6,7 +6,7 @@
 //! later line of the same (stage, agent, attempt) takes the place of an earlier one.
 
 use flate2::Compression;
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use lockstep_core::results::Totals;
 use lockstep_core::results::part::{EndpointRow, PartState, StagePart};
@@ -144,15 +144,27 @@ fn fill(lines: &[&[u8]], bytes_max: usize) -> Result<(usize, Vec<u8>), usize> {
     }
 }
 
+/// What was packed, in as few binaries of at most `bytes_max` as there need be; none of it is larger.
+pub(super) fn joined(packed: &[&[u8]], bytes_max: usize) -> Vec<Vec<u8>> {
+    let mut joined: Vec<Vec<u8>> = Vec::new();
+    for one in packed.iter().filter(|one| !one.is_empty()) {
+        match joined.last_mut() {
+            Some(last) if last.len() + one.len() <= bytes_max => last.extend_from_slice(one),
+            _ => joined.push(one.to_vec()),
+        }
+    }
+    joined
+}
+
 /// Writing to memory does not fail.
 fn put(packer: &mut GzEncoder<Vec<u8>>, line: &[u8]) {
     let _ = packer.write_all(line);
     let _ = packer.write_all(b"\n");
 }
 
-/// The lines of what [`pack`] made; an error when it is not.
+/// The lines of what [`pack`] and [`joined`] made; an error when it is not.
 pub(super) fn lines(packed: &[u8]) -> impl Iterator<Item = io::Result<Vec<u8>>> {
-    BufReader::new(GzDecoder::new(packed).take(UNPACKED_BYTES_MAX)).split(b'\n')
+    BufReader::new(MultiGzDecoder::new(packed).take(UNPACKED_BYTES_MAX)).split(b'\n')
 }
 
 /// What was read back, in the order in which it was written.

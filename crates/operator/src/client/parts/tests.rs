@@ -1,6 +1,7 @@
 //! What is kept of results is all that a report shows of them, and it is small.
 
 use super::codec::{self, Entry, Found, Measured, pack};
+use super::writer::{Queued, SIZES, Sizes, Tail, plan};
 use crate::pods::config_maps::BINARY_BYTES_MAX;
 use lockstep_core::op::Op;
 use lockstep_core::results::cell::Sample;
@@ -11,23 +12,26 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Writes parts as batches of these sizes, and reads them back.
-fn kept(parts: &[StagePart], batches: &[usize], bytes_max: usize) -> Vec<StagePart> {
-    let mut found = Found::default();
+/// Plans parts as batches of these sizes, and reads back what would be written.
+fn kept(parts: &[StagePart], batches: &[usize], sizes: Sizes) -> Vec<StagePart> {
+    let (mut objects, mut head, mut tail) = (Vec::new(), None, Tail::default());
     let mut rest = parts;
-    let mut sizes = batches.iter().copied().cycle();
+    let mut counts = batches.iter().copied().cycle();
     while !rest.is_empty() {
-        let (batch, later) = rest.split_at(sizes.next().unwrap_or(1).clamp(1, rest.len()));
+        let (batch, later) = rest.split_at(counts.next().unwrap_or(1).clamp(1, rest.len()));
         rest = later;
-        let entries: Vec<_> = batch.iter().map(entry).collect();
-        let merged = merged(&entries);
-        let lines: Vec<&[u8]> =
-            entries.iter().map(|entry| &entry.line).chain(&merged).map(Vec::as_slice).collect();
-        for packed in pack(&lines, bytes_max).expect("fits") {
-            assert!(packed.len() <= bytes_max);
-            for line in codec::lines(&packed) {
-                found.add(&line.expect("unpacks")).expect("reads");
-            }
+        let queued = |part| Queued { entry: entry(part), answers: Vec::new() };
+        let entries = batch.iter().map(|part| ((part.stage, part.agent, part.attempt), queued(part)));
+        let (_, Ok(planned)) = plan(tail, entries.collect(), sizes) else { panic!("it does not fit") };
+        objects.extend(planned.more);
+        (head, tail) = (planned.packed, planned.tail);
+        assert!(head.as_ref().is_none_or(|head| head.len() <= sizes.head));
+    }
+    let mut found = Found::default();
+    for packed in objects.iter().chain(&head) {
+        assert!(packed.len() <= sizes.object);
+        for line in codec::lines(packed) {
+            found.add(&line.expect("unpacks")).expect("reads");
         }
     }
     found.into_parts()
@@ -104,8 +108,8 @@ proptest! {
             }
         }
         let want: Vec<StagePart> = counts.into_values().collect();
-        for bytes_max in [BINARY_BYTES_MAX, 2_048] {
-            let got = kept(&written, &batches, bytes_max);
+        for sizes in [SIZES, Sizes { object: 2_048, head: 1_536, sealed: 512 }] {
+            let got = kept(&written, &batches, sizes);
             for stage in 0..3 {
                 prop_assert_eq!(merge_stage(&facts(stage), &got, None), merge_stage(&facts(stage), &want, None));
             }
@@ -208,6 +212,6 @@ fn a_day_of_seconds_is_spread_over_objects() {
         let seed = u64::from(second);
         part.series.add(second, &totals(&[(100_000 + seed * 7_919 % 9_999_991, 4_096, false)]), false);
     }
-    let got = kept(std::slice::from_ref(&part), &[1], 200_000);
+    let got = kept(std::slice::from_ref(&part), &[1], Sizes { object: 200_000, head: 100_000, ..SIZES });
     assert_eq!((got.len(), &got[0].series), (1, &part.series));
 }

@@ -20,10 +20,22 @@ use tokio::sync::{mpsc, oneshot};
 /// How long the first result of a batch waits for others: agents that end together take about as long to hand in, and
 /// etcd keeps every version that is written.
 const GATHER: Duration = Duration::from_millis(50);
-/// What the head holds itself, bytes: it is written anew with every batch, so agents that end one by one cost that much each.
-const TAIL_BYTES_MAX: usize = 384 * 1024;
+/// Sizes that what is written keeps to.
+pub(super) const SIZES: Sizes = Sizes { object: BINARY_BYTES_MAX, head: 384 * 1024, sealed: 32 * 1024 };
 /// Wait after the first write that failed, and the longest after others.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
+
+/// Bytes, packed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// The most that one object holds.
+    pub(super) object: usize,
+    /// What the head holds itself: it is written anew with every batch, so agents that end one by one cost that much each.
+    pub(super) head: usize,
+    /// From here on what was packed together stays so, and is not packed again with what comes next: lines that are alike take
+    /// little beside each other, but packing all of them with every batch is what agents would wait for.
+    pub(super) sealed: usize,
+}
 
 /// A result that is to be written.
 #[derive(Debug)]
@@ -42,14 +54,16 @@ pub(super) struct Store {
 }
 
 #[derive(Debug)]
-struct Queued {
-    entry: Entry,
-    answers: Vec<oneshot::Sender<io::Result<Persisted>>>,
+pub(super) struct Queued {
+    pub(super) entry: Entry,
+    pub(super) answers: Vec<oneshot::Sender<io::Result<Persisted>>>,
 }
 
 /// What is in the head itself, as it will be written again.
 #[derive(Debug, Default)]
-struct Tail {
+pub(super) struct Tail {
+    /// Packed, to stay as it is.
+    sealed: Vec<u8>,
     lines: Vec<Vec<u8>>,
     /// Merged by stage since this leader writes; in no line.
     measured: BTreeMap<u32, Measured>,
@@ -57,15 +71,15 @@ struct Tail {
 
 /// A batch that was decided on.
 #[derive(Debug)]
-struct Batch {
+pub(super) struct Batch {
     entries: BTreeMap<Seat, Queued>,
     /// What goes into objects of its own, before the head names them.
-    more: VecDeque<Vec<u8>>,
+    pub(super) more: VecDeque<Vec<u8>>,
     /// Objects that the head will name.
     objects: Vec<u32>,
     /// What the head will hold, and that packed.
-    tail: Tail,
-    packed: Option<Vec<u8>>,
+    pub(super) tail: Tail,
+    pub(super) packed: Option<Vec<u8>>,
 }
 
 pub(super) struct Writer {
@@ -104,7 +118,7 @@ impl Writer {
         seats: BTreeMap<Seat, bool>,
     ) -> Self {
         let next_object = objects.iter().max().map_or(0, |last| last + 1);
-        let tail = Tail { lines, measured: BTreeMap::new() };
+        let tail = Tail { lines, ..Tail::default() };
         Self { store, objects, next_object, tail, seats, queue: BTreeMap::new(), batch: None, fenced: None }
     }
 
@@ -181,7 +195,7 @@ impl Writer {
             return true;
         }
         let tail = std::mem::take(&mut self.tail);
-        let packing = tokio::task::spawn_blocking(move || plan(tail, entries));
+        let packing = tokio::task::spawn_blocking(move || plan(tail, entries, SIZES));
         let Ok((tail, planned)) = packing.await else { return false };
         match planned {
             Ok(mut batch) => {
@@ -274,13 +288,13 @@ impl Store {
 }
 
 /// Results that cannot be written, each with the reason.
-type Refused = Vec<(Seat, String)>;
+pub(super) type Refused = Vec<(Seat, String)>;
 
 /// A batch, or the entries that no ConfigMap holds.
-type Planned = Result<Batch, (BTreeMap<Seat, Queued>, Refused)>;
+pub(super) type Planned = Result<Batch, (BTreeMap<Seat, Queued>, Refused)>;
 
 /// A batch of `entries` after what is in the head. Hands the tail back.
-fn plan(tail: Tail, entries: BTreeMap<Seat, Queued>) -> (Tail, Planned) {
+pub(super) fn plan(tail: Tail, entries: BTreeMap<Seat, Queued>, sizes: Sizes) -> (Tail, Planned) {
     let mut measured = tail.measured.clone();
     for part in entries.values().filter_map(|queued| queued.entry.measured.as_deref()) {
         measured.entry(part.stage).or_default().add(part);
@@ -294,28 +308,37 @@ fn plan(tail: Tail, entries: BTreeMap<Seat, Queued>) -> (Tail, Planned) {
             return (tail, Err((entries, refused)));
         }
     };
-    let mut lines: Vec<&[u8]> = tail.lines.iter().map(Vec::as_slice).collect();
-    lines.extend(entries.values().map(|queued| queued.entry.line.as_slice()));
-    lines.extend(merged.iter().flatten().map(Vec::as_slice));
-    let mut more = match codec::pack(&lines, BINARY_BYTES_MAX) {
-        Ok(more) => VecDeque::from(more),
+    let of_entries = entries.values().map(|queued| &queued.entry.line);
+    let lines: Vec<&[u8]> = tail.lines.iter().chain(of_entries).map(Vec::as_slice).collect();
+    let merged: Vec<&[u8]> = merged.iter().flatten().map(Vec::as_slice).collect();
+    let packed = || {
+        let fresh = codec::pack(&lines, sizes.object).map_err(|(line, bytes)| (Some(line), bytes))?;
+        let merged = codec::pack(&merged, sizes.object).map_err(|(_, bytes)| (None, bytes))?;
+        Ok((fresh, merged))
+    };
+    let (fresh, merged) = match packed() {
+        Ok(packed) => packed,
         Err((line, bytes)) => {
-            let error =
-                format!("a result of {bytes} bytes, packed, and a ConfigMap holds {BINARY_BYTES_MAX}");
-            let one = line.checked_sub(tail.lines.len()).and_then(|at| entries.keys().nth(at));
+            let error = format!("a result of {bytes} bytes, packed, and a ConfigMap holds {}", sizes.object);
+            let of_entry = line.and_then(|line| line.checked_sub(tail.lines.len()));
+            let one = of_entry.and_then(|at| entries.keys().nth(at));
             let refused = one.map_or_else(|| entries.keys().collect(), |seat| vec![seat]);
             let refused = refused.into_iter().map(|seat| (*seat, error.clone())).collect();
             return (tail, Err((entries, refused)));
         }
     };
-    let fits = more.len() == 1 && more.iter().all(|packed| packed.len() <= TAIL_BYTES_MAX);
-    let (packed, after) = match fits {
-        true => {
-            let lines =
-                tail.lines.iter().cloned().chain(entries.values().map(|queued| queued.entry.line.clone()));
-            (more.pop_front(), Tail { lines: lines.collect(), measured })
-        }
-        false => (None, Tail::default()),
+    let sealed = if fresh.len() == 1 && fresh[0].len() < sizes.sealed { 0 } else { fresh.len() };
+    let all: Vec<&[u8]> =
+        std::iter::once(&tail.sealed).chain(&fresh).chain(&merged).map(Vec::as_slice).collect();
+    let (packed, more, after) = if all.iter().map(|one| one.len()).sum::<usize>() <= sizes.head {
+        let lines = match sealed {
+            0 => lines.into_iter().map(<[u8]>::to_vec).collect(),
+            _ => Vec::new(),
+        };
+        let after = Tail { sealed: all[..=sealed].concat(), lines, measured };
+        (Some(all.concat()), VecDeque::new(), after)
+    } else {
+        (None, codec::joined(&all, sizes.object).into(), Tail::default())
     };
     (tail, Ok(Batch { entries, more, objects: Vec::new(), tail: after, packed }))
 }
