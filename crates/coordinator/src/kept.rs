@@ -38,7 +38,7 @@ impl Kept {
         self.operations += totals.operations();
         self.append(totals, series);
         if self.packed.len() > 2 * self.summed_bytes + WAITING_BYTES {
-            let StageRecord { totals, series } = self.sum();
+            let StageRecord { totals, series } = self.unpack();
             self.packed.clear();
             self.append(&totals, &series);
             self.packed.shrink_to_fit();
@@ -50,7 +50,8 @@ impl Kept {
         serde_json::to_writer(&mut self.packed, &(totals, series)).expect("tables become JSON in memory");
     }
 
-    fn sum(&self) -> StageRecord {
+    /// All of it.
+    pub(crate) fn unpack(&self) -> StageRecord {
         let mut sum = StageRecord::default();
         for pair in serde_json::Deserializer::from_slice(&self.packed).into_iter::<(Totals, Series)>() {
             let (totals, series) = pair.expect("it was written here");
@@ -58,11 +59,6 @@ impl Kept {
             sum.series.merge(&series);
         }
         sum
-    }
-
-    /// All of it.
-    pub(crate) fn unpack(self) -> StageRecord {
-        self.sum()
     }
 }
 
