@@ -197,7 +197,7 @@ fn report() -> Report {
         state: "Done".to_owned(),
         agents_planned: 4,
         window_ns,
-        skew_ns: Some(70_000),
+        skew_ns: window_ns.map(|_| 70_000),
         clock_error_ns: Some(40_000),
         ..StageFacts::default()
     };
