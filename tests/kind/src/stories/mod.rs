@@ -104,8 +104,8 @@ pub const STORIES: &[Story] = &[
         "agents are killed for a small memory limit"
     ),
     story!("image-missing", Together, losses::image_missing, "the image of the agents is missing"),
-    story!("page-volumes", Together, pages::volumes, "the commands of docs/pvc.md"),
-    story!("page-objects", Together, pages::objects, "the commands of docs/s3.md"),
+    story!("page-volumes", Alone, pages::volumes, "the commands of docs/pvc.md"),
+    story!("page-objects", Alone, pages::objects, "the commands of docs/s3.md"),
     story!(
         "eight-together",
         Alone,
