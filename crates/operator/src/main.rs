@@ -114,7 +114,7 @@ async fn serve(
     // A connection is served by the runtime that has opened it.
     let (client, of_sessions) = (client()?, client()?);
     let mandate = Mandate::default();
-    let writes = fence::client(config.clone(), mandate.clone(), Arc::clone(&vitals));
+    let writes = fence::client(config, mandate.clone(), Arc::clone(&vitals));
     let writes = writes.context("the API server cannot be reached")?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &installation.namespace);
     let (runs, run_changes) = watch::runs(&client, &installation.namespaces);
@@ -129,7 +129,7 @@ async fn serve(
     let listener = TcpListener::bind(listen).await.with_context(|| format!("port {listen}"))?;
     let voucher = match installation.tokens {
         Tokens::Review => Voucher::Review(Reviews::new(of_sessions)),
-        Tokens::Jwks => Voucher::Jwks(Jwks::read(client.clone()).await?),
+        Tokens::Jwks => Voucher::Jwks(Jwks::read(of_sessions).await?),
     };
     let tokens = PodTokens::new(voucher, Arc::clone(&trust), runs.clone(), pods.clone());
     let coordinator = {

@@ -162,12 +162,11 @@ impl Run {
         }
         self.note_change(Weight::Decisive);
         self.haunt(index, None, false, now_ns);
-        let reason_told = reason.to_owned();
         self.actions.push(Action::GiveUp {
             index,
             attempt,
             stage: unfinished,
-            reason: reason_told,
+            reason: reason.to_owned(),
             unheard: false,
         });
         self.degrade(format!("agent {index} was left behind in {}: {reason}", self.stage_name(stage)));

@@ -24,8 +24,12 @@ async fn unharmed(suite: &Suite, runs: &Runs, name: &str) -> (BenchmarkRun, Repo
     let measured = report(&suite.client, &done).await;
     for stage in measured.stages.iter().filter(|stage| stage.kind != "preflight") {
         // An operator that goes in the countdown lets some begin late, which costs only what has a window.
-        let whole =
-            stage.agents.iter().filter(|row| stage.kind != "execute" || row.state == PartState::Complete);
+        let late =
+            |state: &PartState| matches!(state, PartState::Partial { reason } if reason == "joined late");
+        let whole = stage
+            .agents
+            .iter()
+            .filter(|row| row.state == PartState::Complete || (stage.kind != "execute" && late(&row.state)));
         assert_eq!(whole.count(), stage.agents_planned as usize, "{}: {:?}", stage.name, stage.agents);
         assert_eq!(stage.repeated_operations, 0, "{}", stage.name);
     }

@@ -327,15 +327,15 @@ pub(super) fn plan(tail: Tail, entries: BTreeMap<Seat, Queued>, sizes: Sizes) ->
             return (tail, Err((entries, refused)));
         }
     };
-    let sealed = if fresh.len() == 1 && fresh[0].len() < sizes.sealed { 0 } else { fresh.len() };
-    let all: Vec<&[u8]> =
-        std::iter::once(&tail.sealed).chain(&fresh).chain(&merged).map(Vec::as_slice).collect();
+    let kept: Vec<&[u8]> = std::iter::once(&tail.sealed).chain(&fresh).map(Vec::as_slice).collect();
+    let all: Vec<&[u8]> = kept.iter().copied().chain(merged.iter().map(Vec::as_slice)).collect();
     let (packed, more, after) = if all.iter().map(|one| one.len()).sum::<usize>() <= sizes.head {
-        let lines = match sealed {
-            0 => lines.into_iter().map(<[u8]>::to_vec).collect(),
-            _ => Vec::new(),
+        let after = if fresh.iter().map(Vec::len).sum::<usize>() >= sizes.sealed {
+            Tail { sealed: kept.concat(), lines: Vec::new(), measured }
+        } else {
+            let lines = lines.into_iter().map(<[u8]>::to_vec).collect();
+            Tail { sealed: tail.sealed.clone(), lines, measured }
         };
-        let after = Tail { sealed: all[..=sealed].concat(), lines, measured };
         (Some(all.concat()), VecDeque::new(), after)
     } else {
         (None, codec::joined(&all, sizes.object).into(), Tail::default())
