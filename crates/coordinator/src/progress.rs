@@ -52,7 +52,9 @@ pub fn progress(plan: &Plan, snapshot: &Snapshot, index: usize) -> Option<Progre
     let flowed_ns = next.and_then(|next| next.facts.planned_start_ns);
     let until_ns =
         flowed_ns.or(view.facts.ended_ns).map_or(snapshot.at_ns, |end_ns| end_ns.min(snapshot.at_ns));
-    let elapsed_ns = until_ns.saturating_sub(began_ns(snapshot, index));
+    // Agents that begin together have not begun before it is settled when.
+    let is_to_begin = stage.kind.is_armed(false) && view.facts.planned_start_ns.is_none();
+    let elapsed_ns = if is_to_begin { 0 } else { until_ns.saturating_sub(began_ns(snapshot, index)) };
     let progress = match &stage.kind {
         StageKind::Preflight => {
             let ready = snapshot.view.agents.iter().filter(|agent| is_ready(&agent.state)).count();

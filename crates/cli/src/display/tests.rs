@@ -122,6 +122,19 @@ fn an_agent_that_has_not_said_hello_is_not_counted_as_there() {
 }
 
 #[test]
+fn nothing_of_a_window_is_over_before_its_start_is_settled() {
+    let plan = plan();
+    let mut now = snapshot(&plan, 6 * S);
+    now.view.stages[1].facts.ended_ns = Some(102 * S);
+    now.view.stages[2].facts.state = StageState::Starting;
+    in_stage(&mut now, 2, Step::Waiting, 0);
+    let passed = |now: &_| progress(&plan, now, 2).map(|progress| (progress.done, progress.elapsed_ns));
+    assert_eq!(passed(&now), Some((0, 0)));
+    now.view.stages[2].facts.planned_start_ns = Some(104 * S);
+    assert_eq!(passed(&now), Some((2_000, 2 * S)));
+}
+
+#[test]
 fn a_start_to_come_is_counted_down() {
     let plan = plan();
     let mut now = snapshot(&plan, 6 * S);
