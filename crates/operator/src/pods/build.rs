@@ -115,12 +115,14 @@ impl RunIdentity {
         format!("{}{}/{}/{}", labels::PREFIX, self.namespace, self.name, self.uid)
     }
 
-    /// The reference by which everything of this run is owned.
+    /// The reference by which everything of this run is owned. It does not block the run's deletion, the finalizer does: what
+    /// blocks takes a right on the run, and an admission that knows its kind, which may be half a minute after that was
+    /// installed (OwnerReferencesPermissionEnforcement).
     #[must_use]
     pub fn owner_reference(&self) -> Value {
         json!({
             "apiVersion": labels::API_VERSION, "kind": labels::KIND, "name": self.name, "uid": self.uid,
-            "controller": true, "blockOwnerDeletion": true,
+            "controller": true,
         })
     }
 }

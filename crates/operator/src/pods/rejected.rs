@@ -50,8 +50,6 @@ pub fn judge(refusal: &ApiRefusal, pod: &str, namespace: &str) -> Rejection {
     match code {
         409 if reason == "AlreadyExists" => Rejection::NameTaken,
         _ if is_of_a_namespace_that_goes(*code, &text) => Rejection::NamespaceGoes,
-        // The API server has not looked at a definition yet that was just installed (OwnerReferencesPermissionEnforcement).
-        403 if text.contains("cannot find restmapping") => Rejection::Again,
         403 if text.contains("exceeded quota") => Rejection::Wait(
             Reason::WaitingForQuota,
             problem()
@@ -157,10 +155,6 @@ mod tests {
             "Invalid",
             "Pod \"nightly-0-0\" is invalid: spec.containers[0].image: Required value",
             "never PodRejected",
-        );
-        forbidden(
-            "cannot set blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion lockstep.dev/v1alpha1",
-            "Again",
         );
         check(409, "AlreadyExists", "pods \"nightly-0-0\" already exists", "NameTaken");
         check(409, "Conflict", "the object has been modified; try again", "Again");

@@ -2,12 +2,13 @@
 
 use crate::space::{Space, becomes, condition, run, space, status};
 use crate::{CHART, served};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
-use kube::api::ListParams;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
+use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use lockstep_api::conditions::{ConditionType, Truth};
 use lockstep_api::labels;
 use lockstep_testcluster::{eventually, until_gone};
+use lockstep_testkit::s3::{self, TestS3};
 use serde_json::{Value, json};
 
 /// Longer than any test waits.
@@ -190,14 +191,37 @@ async fn pods_stay_by_their_policy() {
 #[tokio::test]
 async fn a_run_that_is_deleted_takes_its_agents_along_however_it_is_deleted() {
     let space = &space("deleted").await;
+    let keys = json!({"metadata": {"name": "keys"}, "stringData": {
+        "AWS_ACCESS_KEY_ID": s3::ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": s3::SECRET_KEY,
+    }});
+    let secrets: Api<Secret> = Api::namespaced(space.client.clone(), &space.namespace);
+    let keys = serde_json::from_value(keys).expect("a Secret");
+    secrets.create(&PostParams::default(), &keys).await.expect("the Secret");
     let delete = async |name: &str, cascade: &str| {
-        space.create(run(name, ENDLESS_MS, &json!({}))).await;
+        let server = TestS3::start();
+        let spec = json!({
+            "target": {
+                "uri": "s3://bench/it", "endpoints": [server.endpoint()], "credentials": {"secretName": "keys"},
+            },
+            "dataset": {"objects": 50, "size": {"fixed": "1Ki"}, "existing": "FillGaps"},
+            "stages": [
+                {"name": "prepare", "prepare": {"concurrency": 2}},
+                {"name": "load", "execute": {
+                    "duration": "300s", "rate": {"operationsPerSecond": 20}, "operations": [{"op": "Get"}],
+                }},
+                {"name": "cleanup", "cleanup": {"concurrency": 1}, "runOn": "Always"},
+            ],
+        });
+        space.create(run(name, ENDLESS_MS, &spec)).await;
         let uid = space.measuring(name).await.uid().unwrap_or_default();
         assert!(works(space, name));
         let cascade = format!("--cascade={cascade}");
         let delete = ["delete", "brun", name, "-n", &space.namespace, &cascade, "--timeout=60s"];
         space.served.cluster.kubectl(&delete).await.expect_code(0);
         assert!(!works(space, name), "{name}: it went before its agents");
+        // They have cleaned up before they went, unless it was Kubernetes that was asked to delete them first.
+        let deleted = if cascade.contains("foreground") { server.data("DELETE") } else { 50 };
+        assert_eq!((server.data("PUT"), server.data("DELETE")), (50, deleted), "{name}");
         let of_run = ListParams::default().labels(&format!("{}={uid}", labels::RUN_UID));
         becomes("without pods", async || space.pods.list(&of_run).await.expect("pods").items.is_empty())
             .await;

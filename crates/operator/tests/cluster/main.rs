@@ -30,13 +30,13 @@ mod takeover;
 mod troubles;
 mod trust;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, ListParams};
 use kube::runtime::wait::await_condition;
 use lockstep_api::BenchmarkRun;
 use lockstep_testcluster::runs::{finished, report, report_text, truth};
-use lockstep_testcluster::{Caller, ControlPlane, Image, LIMIT, Node, NodeOptions};
+use lockstep_testcluster::{ControlPlane, Image, LIMIT, Node, NodeOptions};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
@@ -126,26 +126,10 @@ async fn served() -> &'static Served {
             let home = cluster.namespace("system").await;
             let install = ["install", "lockstep", CHART, "-n", &home, "--set", "image.tag=test", "--wait"];
             cluster.helm(&install).await.expect_code(0);
-            knows_the_resource(cluster, &home).await;
             let pods: Api<Pod> = Api::namespaced(cluster.client().await, &home);
             let pods = pods.list(&ListParams::default()).await.expect("the operator's pod");
             let pod = pods.items.first().map(ResourceExt::name_any).unwrap_or_default();
             Served { cluster, node, home, pod }
         })
         .await
-}
-
-/// Waits until the API server lets the operator own objects by runs: its admission looks for new definitions only from
-/// time to time, and until then the operator tries again.
-async fn knows_the_resource(cluster: &ControlPlane, home: &str) {
-    let operator = cluster.client_as(&Caller::service_account(home, "lockstep")).await;
-    let maps: Api<ConfigMap> = Api::namespaced(operator, home);
-    let owner = serde_json::json!({
-        "apiVersion": lockstep_api::labels::API_VERSION, "kind": lockstep_api::labels::KIND, "name": "x", "uid": "x",
-        "controller": true, "blockOwnerDeletion": true,
-    });
-    let map = serde_json::json!({"metadata": {"name": "probe", "ownerReferences": [owner]}});
-    let map: ConfigMap = serde_json::from_value(map).expect("a ConfigMap");
-    let dry = PostParams { dry_run: true, ..PostParams::default() };
-    space::becomes("known", async || maps.create(&dry, &map).await.is_ok()).await;
 }

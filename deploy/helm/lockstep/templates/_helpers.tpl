@@ -68,8 +68,6 @@ app.kubernetes.io/component: agent
 # Runs: watched, finalizers set, deleted when their time to live is over.
 - {apiGroups: [lockstep.dev], resources: [benchmarkruns], verbs: [list, watch, patch, delete]}
 - {apiGroups: [lockstep.dev], resources: [benchmarkruns/status], verbs: [patch]}
-# What a run owns blocks its deletion in the foreground, which takes this right.
-- {apiGroups: [lockstep.dev], resources: [benchmarkruns/finalizers], verbs: [update]}
 # Agents: made and ended, never changed. One of them is read when it stands in the way of ours.
 - {apiGroups: [""], resources: [pods], verbs: [get, list, watch, create, delete]}
 # The bundle that agents trust, the report, and until that is written what a later leader needs; named by the run, so they
