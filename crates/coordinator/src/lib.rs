@@ -68,13 +68,14 @@ impl Coordinator {
         auth: Arc<dyn Authenticate>,
         tls: Option<Arc<rustls::ServerConfig>>,
     ) -> Self {
-        Self::serve_capped(listener, auth, tls, Caps::default())
+        Self::serve_capped(std::future::ready(listener), auth, tls, Caps::default())
     }
 
-    /// The same with limits of one's own on encrypted connections.
+    /// The same on a listener that is still to come, with limits of one's own on encrypted connections. Runs may begin before:
+    /// their agents dial until somebody listens.
     #[must_use]
     pub fn serve_capped(
-        listener: TcpListener,
+        listening: impl Future<Output = TcpListener> + Send + 'static,
         auth: Arc<dyn Authenticate>,
         tls: Option<Arc<rustls::ServerConfig>>,
         caps: Caps,
@@ -96,8 +97,12 @@ impl Coordinator {
                 .max_concurrent_streams(caps::STREAMS_MAX)
                 .http2_max_header_list_size(caps::HEADERS_BYTES_MAX)
                 .add_service(caps::Capped(service));
-            let stopped = async {
+            let mut stopped = std::pin::pin!(async {
                 let _ = stopped.await;
+            });
+            let listener = tokio::select! {
+                listener = listening => listener,
+                () = &mut stopped => return,
             };
             let served = match tls {
                 Some(config) => {

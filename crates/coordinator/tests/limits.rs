@@ -83,7 +83,9 @@ async fn served(caps: Caps) -> Served {
     trust.secrets.add(UID, "secret");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address");
-    let coordinator = Coordinator::serve_capped(listener, Arc::new(trust.clone()), Some(Arc::new(tls)), caps);
+    let listening = std::future::ready(listener);
+    let coordinator =
+        Coordinator::serve_capped(listening, Arc::new(trust.clone()), Some(Arc::new(tls)), caps);
     let run: BenchmarkRun = serde_json::from_value(serde_json::json!({
         "apiVersion": "lockstep.dev/v1alpha1", "kind": "BenchmarkRun", "metadata": {"name": "nightly", "uid": UID},
         "spec": {

@@ -10,7 +10,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Config};
-use lockstep_coordinator::Coordinator;
+use lockstep_coordinator::{Caps, Coordinator};
 use lockstep_operator::admin::{self, Admin, Watched};
 use lockstep_operator::client::context::Context;
 use lockstep_operator::client::{going, watch};
@@ -25,8 +25,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+/// Connections that wait until they are accepted.
+const BACKLOG: u32 = 1_024;
 
 /// Runs BenchmarkRuns of a cluster.
 #[derive(Debug, Parser)]
@@ -126,15 +130,23 @@ async fn serve(
     };
     let trust = Arc::new(Trust::open(secrets, ca_secret, vec![host], terms).await?);
     let tls = trust.server()?;
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("port {listen}"))?;
+    let socket = bound(listen).with_context(|| format!("port {listen}"))?;
     let voucher = match installation.tokens {
         Tokens::Review => Voucher::Review(Reviews::new(of_sessions)),
         Tokens::Jwks => Voucher::Jwks(Jwks::read(of_sessions).await?),
     };
     let tokens = PodTokens::new(voucher, Arc::clone(&trust), runs.clone(), pods.clone());
+    // Nobody is told apart before all pods are known, and a thousand agents that are refused dial again, and again.
+    let (listens, listening) = oneshot::channel();
+    let listening = async {
+        match listening.await {
+            Ok(listener) => listener,
+            Err(_) => std::future::pending().await,
+        }
+    };
     let coordinator = {
         let _sessions = sessions.enter();
-        Coordinator::serve(listener, Arc::new(tokens), Some(tls))
+        Coordinator::serve_capped(listening, Arc::new(tokens), Some(tls), Caps::default())
     };
     let (runs_seen, pods_seen) = (runs.clone(), pods.clone());
     admin.attach(Watched { runs: runs_seen, pods: pods_seen, coordinator: coordinator.observer() });
@@ -146,12 +158,15 @@ async fn serve(
     let leases: Api<Lease> = Api::namespaced(client.clone(), &installation.namespace);
     let holder = identity(&variable("POD_NAME"), &variable("POD_UID"), began);
     let held = mandate.clone();
-    let contend = move || Leadership::start(leases, lease, &holder, held);
+    let begin = move || {
+        let _ = listens.send(socket.listen(BACKLOG)?);
+        tracing::info!(%listen, "serving");
+        Ok(Leadership::start(leases, lease, &holder, held))
+    };
     let context =
         Context::new(writes, installation, runs, pods, coordinator, trust, mandate, recorder, vitals);
     let context = Arc::new(context);
     let goes = Arc::clone(&context);
-    tracing::info!(%listen, "serving");
     let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let ended = async move {
         tokio::select! {
@@ -161,8 +176,16 @@ async fn serve(
         tracing::info!("asked to end");
         going::until_let_go(&goes, client).await;
     };
-    watch::serve(context, run_changes, pod_changes, contend, ended).await;
-    Ok(())
+    let served = watch::serve(context, run_changes, pod_changes, begin, ended).await;
+    served.with_context(|| format!("port {listen}"))
+}
+
+/// A socket that has its address, and refuses connections until it listens.
+fn bound(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// What the pod says of itself; a name of the process where it is not one.

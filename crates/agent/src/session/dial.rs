@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Request;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -92,11 +92,29 @@ pub(crate) fn sign(identity: &Identity, metadata: &mut MetadataMap) -> Result<()
     Ok(())
 }
 
-/// One session: answers when it is over, or why there was none.
+/// Counts a session for as long as this lives.
+struct Welcomed<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Welcomed<'a> {
+    fn count(sessions: &'a watch::Sender<usize>) -> Self {
+        sessions.send_modify(|count| *count += 1);
+        Self(sessions)
+    }
+}
+
+impl Drop for Welcomed<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// One session: answers when it is over, or why there was none. Since the replica there has said that it coordinates the run,
+/// it counts among those `welcomed`.
 pub(crate) async fn session(
     identity: &Identity,
     address: SocketAddr,
     greeting: &Rc<Cell<Greeting>>,
+    welcomed: &watch::Sender<usize>,
     events: &mpsc::UnboundedSender<Wire>,
 ) -> Result<(), String> {
     let channel: Channel = endpoint(identity, address)
@@ -124,7 +142,7 @@ pub(crate) async fn session(
     sign(identity, request.metadata_mut()).map_err(|error| root_cause(&error))?;
     let mut inbound =
         client.control(request).await.map_err(|status| status.message().to_owned())?.into_inner();
-    let mut up = false;
+    let mut up = None;
     loop {
         match inbound.message().await {
             Ok(Some(message)) => {
@@ -133,8 +151,8 @@ pub(crate) async fn session(
                     let pong = v1::Pong { sent_ns: ping.sent_ns, agent_ns: now_ns() };
                     let _ = outbound.send(say(Up::Pong(pong)));
                 }
-                if !up && matches!(message.body, Some(Down::Welcome(_))) {
-                    up = true;
+                if up.is_none() && matches!(message.body, Some(Down::Welcome(_))) {
+                    up = Some(Welcomed::count(welcomed));
                     events
                         .send(Wire::Up(address, outbound.clone()))
                         .map_err(|_| "the agent ends".to_owned())?;
@@ -143,9 +161,9 @@ pub(crate) async fn session(
                     .send(Wire::Message(address, Box::new(message)))
                     .map_err(|_| "the agent ends".to_owned())?;
             }
-            Ok(None) if up => return Ok(()),
+            Ok(None) if up.is_some() => return Ok(()),
             Ok(None) => return Err("the coordinator closed the stream before it welcomed us".to_owned()),
-            Err(status) if up => {
+            Err(status) if up.is_some() => {
                 tracing::debug!(code = ?status.code(), message = status.message(), "stream ended");
                 return Ok(());
             }

@@ -2,6 +2,9 @@
 //!
 //! A replica that does not coordinate the run holds its session until it does, so a change of leader costs no redial. Which
 //! of them is obeyed, the control loop decides by epoch. Names are looked up anew on each loss and every ten seconds.
+//!
+//! An agent that has its coordinator dials other replicas at its leisure: one that has just started would else be met by all
+//! agents at once, while the one that leads since then has them to take over.
 
 use super::dial::{Greeting, Wire, session};
 use super::{Access, Identity, redial_delay};
@@ -12,11 +15,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// How often the name is looked up while nothing is lost.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
+/// Within what time a replica is dialled that nobody waits for, with full jitter.
+const LEISURE: Duration = Duration::from_secs(30);
 /// Replicas that are dialled; a name with more addresses is not one of a coordinator.
 const LINES_MAX: usize = 8;
 
@@ -26,6 +31,8 @@ pub(crate) struct Hail {
     /// What goes into every hello and every pong.
     pub(crate) greeting: Rc<Cell<Greeting>>,
     known: Rc<RefCell<Vec<SocketAddr>>>,
+    /// Sessions that are open now with whoever coordinates the run.
+    welcomed: Rc<watch::Sender<usize>>,
     lost: Rc<Notify>,
 }
 
@@ -88,8 +95,9 @@ async fn look_up(identity: &Identity) -> Result<Vec<SocketAddr>, String> {
 async fn line(identity: Identity, address: SocketAddr, hail: Hail, events: mpsc::UnboundedSender<Wire>) {
     let mut random = Stream::new(u64::from(address.port()), now_ns());
     let mut failures = 0;
+    at_leisure(&hail, random.next_u64()).await;
     loop {
-        let reason = match session(&identity, address, &hail.greeting, &events).await {
+        let reason = match session(&identity, address, &hail.greeting, &hail.welcomed, &events).await {
             Ok(()) => {
                 failures = 0;
                 "the stream ended".to_owned()
@@ -102,6 +110,15 @@ async fn line(identity: Identity, address: SocketAddr, hail: Hail, events: mpsc:
             return;
         }
         tokio::time::sleep(redial_delay(failures, random.next_u64())).await;
+        at_leisure(&hail, random.next_u64()).await;
         failures += 1;
     }
+}
+
+/// Waits while another replica coordinates the run, up to a random time.
+async fn at_leisure(hail: &Hail, random: u64) {
+    let mut welcomed = hail.welcomed.subscribe();
+    let wait = Duration::from_millis(random % (LEISURE.as_millis() as u64 + 1));
+    // The sender is ours too, so that it cannot be gone.
+    let _ = tokio::time::timeout(wait, welcomed.wait_for(|sessions| *sessions == 0)).await;
 }

@@ -32,6 +32,9 @@ const UNSENT_MAX: usize = 24;
 const CHUNK_BYTES: usize = 256 << 10;
 /// How long a result is waited for through the line that seconds go through; it may be dead without a sign.
 const LINE_LIMIT: Duration = Duration::from_secs(5);
+/// Within what time seconds are told to a coordinator that took the run over, with full jitter: what it needs of a thousand
+/// agents first is where they stand.
+const TURN: Duration = Duration::from_secs(2);
 
 /// What the control thread hands over.
 #[derive(Debug)]
@@ -185,6 +188,7 @@ async fn serve(
     let (acked, mut acks) = mpsc::unbounded_channel::<(u64, Option<u64>)>();
     // Acknowledgements of streams before the last one count in numbers that are no more.
     let mut line = 0;
+    let mut failures = 0;
     let mut channel: Option<Channel> = None;
     let mut stream: Option<mpsc::Sender<v1::IntervalRecord>> = None;
     loop {
@@ -194,11 +198,16 @@ async fn serve(
                 Some(ToReport::Interval(interval)) => ring.push(interval),
                 Some(ToReport::Seen(seq)) => ring.acknowledge(seq),
                 Some(ToReport::Leader { at, epoch }) => {
+                    let is_another = ring.epoch != 0 && epoch != ring.epoch;
                     if epoch != ring.epoch {
                         ring.begin_epoch(epoch);
                     }
                     leader.send_replace(Some(at));
-                    (channel, stream) = (connect(&identity, at), None);
+                    (channel, stream, failures) = (None, None, 0);
+                    line += 1;
+                    let turn = Duration::from_millis(now_ns() % (TURN.as_millis() as u64));
+                    let wait = if is_another { turn } else { Duration::ZERO };
+                    tokio::spawn(dial_after(wait, line, acked.clone()));
                 }
                 Some(ToReport::Submit(parts)) => {
                     let line = channel.clone().zip(*leader.borrow());
@@ -216,7 +225,10 @@ async fn serve(
             Some(stage) = stages.recv() => ring.hand_in(stage),
             Some((of, ack)) = acks.recv() => match ack {
                 _ if of != line => {}
-                Some(seq) => ring.acknowledge(seq),
+                Some(seq) => {
+                    failures = 0;
+                    ring.acknowledge(seq);
+                }
                 None => {
                     stream = None;
                     let at = *leader.borrow();
@@ -226,7 +238,9 @@ async fn serve(
         }
         if let (None, Some(channel), false) = (&stream, &channel, ring.is_empty()) {
             line += 1;
-            stream = Some(open(&identity, channel, &ring, line, acked.clone()));
+            let again = redial_delay(failures, now_ns());
+            failures += 1;
+            stream = Some(open(&identity, channel, &ring, (line, again), acked.clone()));
         }
         if let Some(outbound) = &stream {
             while let Some(record) = ring.next() {
@@ -247,12 +261,18 @@ fn connect(identity: &Identity, at: SocketAddr) -> Option<Channel> {
     told.ok().map(|endpoint| endpoint.connect_lazy())
 }
 
-/// Opens a report stream on which everything unacknowledged is sent again first. Its end is told as `None`.
+/// Tells a while later that the coordinator is to be dialled.
+async fn dial_after(wait: Duration, line: u64, acked: mpsc::UnboundedSender<(u64, Option<u64>)>) {
+    tokio::time::sleep(wait).await;
+    let _ = acked.send((line, None));
+}
+
+/// Opens a report stream on which everything unacknowledged is sent again first. `again` after its end, that is told as `None`.
 fn open(
     identity: &Identity,
     channel: &Channel,
     ring: &Ring,
-    line: u64,
+    (line, again): (u64, Duration),
     acked: mpsc::UnboundedSender<(u64, Option<u64>)>,
 ) -> mpsc::Sender<v1::IntervalRecord> {
     let (outbound, receiver) = mpsc::channel(2 * IN_FLIGHT_MAX);
@@ -271,8 +291,7 @@ fn open(
                 let _ = acked.send((line, Some(ack.last_seq)));
             }
         }
-        tokio::time::sleep(redial_delay(1, now_ns())).await;
-        let _ = acked.send((line, None));
+        dial_after(again, line, acked).await;
     });
     outbound
 }

@@ -17,6 +17,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt};
 use lockstep_api::{BenchmarkRun, labels};
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -37,15 +38,18 @@ pub fn pods(client: &Client, namespaces: &[String]) -> (reflector::Store<Pod>, C
     })
 }
 
-/// Keeps the stores current, contends for the lead once they are, and has a desk for each run while it leads. Ends when
+/// Keeps the stores current, begins to take part once they are, and has a desk for each run while it leads. Ends when
 /// `ended` does: then it leads no more, and another may at once. Ends also when a watch ends, which it never does.
+///
+/// # Errors
+/// What `begin` says.
 pub async fn serve(
     context: Arc<Context>,
     mut runs: Changes<BenchmarkRun>,
     mut pods: Changes<Pod>,
-    contend: impl FnOnce() -> Leadership,
+    begin: impl FnOnce() -> io::Result<Leadership>,
     ended: impl Future<Output = ()>,
-) {
+) -> io::Result<()> {
     let mut ended = std::pin::pin!(ended);
     let (all_runs, all_pods) = (context.runs.clone(), context.pods.clone());
     // Who leads has to know every run, and every pod that must not be made a second time.
@@ -53,7 +57,7 @@ pub async fn serve(
         let _ = all_runs.wait_until_ready().await;
         let _ = all_pods.wait_until_ready().await;
     });
-    let (mut contend, mut lead) = (Some(contend), None::<(Leadership, watch::Receiver<Role>)>);
+    let (mut begin, mut lead) = (Some(begin), None::<(Leadership, watch::Receiver<Role>)>);
     let mut desks: Option<Desks> = None;
     let mut orphans = std::pin::pin!(orphans::serve(Arc::clone(&context)));
     let mut beats = tokio::time::interval(BEAT_EVERY);
@@ -63,11 +67,12 @@ pub async fn serve(
         tokio::select! {
             _ = beats.tick() => vitals.set_desks(desks.as_mut().map_or(0, Desks::beat)),
             () = &mut ended => break,
-            () = &mut current, if contend.is_some() => {
-                lead = contend.take().map(|contend| contend()).map(|leadership| {
+            () = &mut current, if begin.is_some() => {
+                if let Some(begin) = begin.take() {
+                    let leadership = begin()?;
                     let role = leadership.role();
-                    (leadership, role)
-                });
+                    lead = Some((leadership, role));
+                }
                 desks = in_term(&context, lead.as_mut(), desks).await;
             }
             () = changed(lead.as_mut()) => desks = in_term(&context, lead.as_mut(), desks).await,
@@ -112,6 +117,7 @@ pub async fn serve(
     if let Some((leadership, _)) = lead {
         leadership.release().await;
     }
+    Ok(())
 }
 
 /// The desks that there are by the role that this replica has now.

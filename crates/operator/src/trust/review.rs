@@ -20,8 +20,8 @@ use tokio::sync::Semaphore;
 const KEPT_MAX_S: u64 = 24 * 3_600;
 /// Answers that are kept; more only cost a question each.
 const KEPT_MAX: usize = 20_000;
-/// Questions that are open at a time.
-const OPEN_MAX: usize = 64;
+/// Questions that are open at a time: more are answered no faster, and all else that is asked of the API server waits behind them.
+const OPEN_MAX: usize = 8;
 /// In `extra` of a bound token's user: name and uid of its pod (`pkg/serviceaccount/util.go`).
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
