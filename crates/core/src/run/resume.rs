@@ -41,7 +41,8 @@ impl Run {
             }
             Phase::Gathering | Phase::Over => {}
         }
-        self.note_change(Weight::Decisive);
+        // All of this follows from the record: whoever takes over after us comes to the same.
+        self.note_change(Weight::Detail);
         if self.phase == Phase::Over {
             self.actions.push(Action::Over);
         } else {

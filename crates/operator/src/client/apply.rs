@@ -41,15 +41,19 @@ async fn change(
     Ok(now)
 }
 
-/// Claims the run for this installation.
+/// Claims the run for this installation. Who takes it over has heard nobody yet, and says so: what an earlier leader has
+/// written would look like its own under its epoch.
 ///
 /// # Errors
 /// When the API server does not take it, as with every function here.
 pub async fn claim(context: &Context, run: &BenchmarkRun) -> Result<BenchmarkRun, kube::Error> {
-    let status = json!({
+    let mut status = json!({
         "controller": context.installation.claim(), "epoch": context.epoch(),
         "observedGeneration": run.metadata.generation,
     });
+    if run.status.as_ref().is_some_and(|status| status.agents.is_some()) {
+        status["agents"] = json!({"heard": 0});
+    }
     change(context, run, json!({"status": status}), true).await
 }
 
@@ -101,8 +105,7 @@ pub async fn finalizer(
 pub async fn ca(context: &Context, run: &RunIdentity, trusted: &Trusted) -> Result<CaMap, kube::Error> {
     let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &run.namespace);
     let name = run.ca_config_map();
-    let object = config_maps::ca(run, &trusted.bundle);
-    let object: ConfigMap = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
+    let object = ca_map(run, trusted)?;
     match maps.create(&PostParams::default(), &object).await {
         Err(kube::Error::Api(status)) if status.is_already_exists() => {}
         created => return created.map(|_| CaMap::Written),
@@ -116,6 +119,21 @@ pub async fn ca(context: &Context, run: &RunIdentity, trusted: &Trusted) -> Resu
         maps.replace(&name, &PostParams::default(), &there).await?;
     }
     Ok(CaMap::Written)
+}
+
+/// Whether that ConfigMap is there, is the run's, and says what it should.
+///
+/// # Errors
+/// See [`claim`].
+pub async fn tells_of(context: &Context, run: &RunIdentity, trusted: &Trusted) -> Result<bool, kube::Error> {
+    let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &run.namespace);
+    let there = maps.get_opt(&run.ca_config_map()).await?;
+    let data = ca_map(run, trusted)?.data;
+    Ok(there.is_some_and(|there| owns(run, &there) && there.data == data))
+}
+
+fn ca_map(run: &RunIdentity, trusted: &Trusted) -> Result<ConfigMap, kube::Error> {
+    serde_json::from_value(config_maps::ca(run, &trusted.bundle)).map_err(kube::Error::SerdeError)
 }
 
 /// Deletes that ConfigMap, if it is there and the run's.

@@ -393,10 +393,15 @@ impl Desk {
         Ok(())
     }
 
+    /// Takes what is kept of the run, and looks meanwhile whom its agents trust: one thing less to be done before its status
+    /// can tell of it.
     async fn take_store(&mut self, run: &RunIdentity) -> Result<Left, RoundError> {
-        let context = &self.context;
-        let (store, left) =
-            RunStore::take(&context.client, run, context.epoch(), context.may_write()).await?;
+        let context = Arc::clone(&self.context);
+        let taking = async {
+            let took = RunStore::take(&context.client, run, context.epoch(), context.may_write()).await;
+            took.map_err(RoundError::from)
+        };
+        let ((store, left), ()) = tokio::try_join!(taking, self.read_trusted(run))?;
         (self.store, self.looked) = (Some(store), true);
         Ok(left)
     }
@@ -574,14 +579,9 @@ impl Desk {
         if let Some(version) = wrote.version {
             self.echo = Some((version, 0));
         }
-        for told in std::mem::take(&mut self.tales) {
-            if let Some(note) = of_told(&facts.identity, &told) {
-                self.publisher.event(&self.context, run, note).await;
-            }
-        }
-        for note in of_change(&before, &status) {
-            self.publisher.event(&self.context, run, note).await;
-        }
+        let told = std::mem::take(&mut self.tales);
+        let notes = told.iter().filter_map(|told| of_told(&facts.identity, told));
+        self.publisher.tell(&self.context, run, notes.chain(of_change(&before, &status)));
         self.status = Some(status);
         Ok(wrote.again_ms)
     }

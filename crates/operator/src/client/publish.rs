@@ -12,7 +12,9 @@ use lockstep_api::conditions::{self, ConditionType, Truth};
 use lockstep_api::status::BenchmarkRunStatus;
 use lockstep_api::{BenchmarkRun, labels};
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 /// What came of writing a status.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct Publisher {
     /// Since when something has been held back, milliseconds.
     held_ms: Option<u64>,
     events: Limit,
+    /// Events that are being written.
+    telling: Option<JoinHandle<()>>,
 }
 
 impl Publisher {
@@ -73,21 +77,36 @@ impl Publisher {
         Ok(Wrote { version: (version != seen).then_some(version), again_ms: due.again_ms })
     }
 
-    /// Writes an Event, if there were not enough of its kind. One that is not taken is only logged.
-    pub async fn event(&mut self, context: &Context, run: &BenchmarkRun, note: Note) {
-        let Some(note) = self.events.admit(note) else { return };
-        let type_ = if note.reason.is_warning() { EventType::Warning } else { EventType::Normal };
-        let event = Event {
-            type_,
-            reason: note.reason.name().to_owned(),
-            note: Some(note.note),
-            action: "Coordinate".to_owned(),
-            secondary: None,
-        };
-        let about = kube::Resource::object_ref(run, &());
-        if let Err(error) = context.recorder.publish(&event, &about).await {
-            tracing::warn!(%error, reason = event.reason, "an Event was not taken");
+    /// Writes Events, of each kind not too many, one after the other and beside all else: the status does not wait for what is
+    /// only told. One that is not taken is only logged.
+    pub fn tell(&mut self, context: &Arc<Context>, run: &BenchmarkRun, notes: impl Iterator<Item = Note>) {
+        let notes: Vec<Note> = notes.filter_map(|note| self.events.admit(note)).collect();
+        if notes.is_empty() {
+            return;
         }
+        let (context, before) = (Arc::clone(context), self.telling.take());
+        let about = kube::Resource::object_ref(run, &());
+        self.telling = Some(tokio::spawn(async move {
+            if let Some(before) = before {
+                let _ = before.await;
+            }
+            for note in notes {
+                let event = event(note);
+                if let Err(error) = context.recorder.publish(&event, &about).await {
+                    tracing::warn!(%error, reason = event.reason, "an Event was not taken");
+                }
+            }
+        }));
+    }
+}
+
+fn event(note: Note) -> Event {
+    Event {
+        type_: if note.reason.is_warning() { EventType::Warning } else { EventType::Normal },
+        reason: note.reason.name().to_owned(),
+        note: Some(note.note),
+        action: "Coordinate".to_owned(),
+        secondary: None,
     }
 }
 

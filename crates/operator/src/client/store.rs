@@ -44,8 +44,10 @@ impl RunStore {
         epoch: i64,
         may_write: MayWrite,
     ) -> Result<(Arc<Self>, Left), StoreError> {
-        let (memo, record) = Memo::take(client.clone(), run, epoch).await?;
-        let (results, parts) = Parts::take(client.clone(), run, epoch, Arc::clone(&may_write)).await?;
+        // In whatever order: no record tells of results that are not written.
+        let memo = Memo::take(client.clone(), run, epoch);
+        let results = Parts::take(client.clone(), run, epoch, Arc::clone(&may_write));
+        let ((memo, record), (results, parts)) = tokio::try_join!(memo, results)?;
         let going = Arc::default();
         let store = Self { memo: Arc::new(Mutex::new(memo)), parts: results, may_write, going };
         Ok((Arc::new(store), Left { record, parts }))

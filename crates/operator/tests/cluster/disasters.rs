@@ -2,7 +2,7 @@
 //! stale, a node falls silent.
 
 use crate::space::{run, status};
-use crate::takeover::{Installed, at, epoch, joined};
+use crate::takeover::{Installed, at, epoch, heard};
 use crate::{finished, image, report, served};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
@@ -88,7 +88,7 @@ async fn a_run_finds_its_next_operators_though_mounted_files_are_stale() {
     let before = epoch(&run);
     installed.kill_all().await;
     let killed = Instant::now();
-    installed.until(&runs, "a", "in hand", move |run| epoch(run) > before && joined(run) == 3).await;
+    installed.until(&runs, "a", "in hand", move |run| epoch(run) > before && heard(run) == 3).await;
     eprintln!(
         "in hand {:?} after both were killed, new pods and the Lease's time included",
         killed.elapsed()

@@ -224,8 +224,9 @@ pub(crate) fn epoch(run: &BenchmarkRun) -> i64 {
     run.status.as_ref().map_or(0, |status| status.epoch)
 }
 
-pub(crate) fn joined(run: &BenchmarkRun) -> i64 {
-    run.status.as_ref().and_then(|status| status.agents.as_ref()).map_or(0, |agents| agents.running)
+/// Agents that the leader of this epoch hears.
+pub(crate) fn heard(run: &BenchmarkRun) -> i64 {
+    run.status.as_ref().and_then(|status| status.agents.as_ref()).map_or(0, |agents| agents.heard)
 }
 
 /// One replica, killed in prepare and in the measured stage of one run; the Lease of the dead one has to run out each time.
@@ -241,7 +242,7 @@ async fn an_operator_killed_in_each_phase_goes_on_from_where_it_was() {
         let again = Instant::now();
         let next = last;
         let back = installed.until(&runs, "a", "in hand again", move |run| {
-            finished(Some(run)) || (epoch(run) > next && joined(run) == 3)
+            finished(Some(run)) || (epoch(run) > next && heard(run) == 3)
         });
         let run = back.await;
         assert!(epoch(&run) > last || finished(Some(&run)), "{stage}");
@@ -267,8 +268,7 @@ async fn the_other_replica_goes_on_when_the_leader_is_killed_or_asked_to_end() {
     let (first, before) = (installed.leader().await, epoch(&run));
     installed.signal(&first, Signal::KILL);
     let began = Instant::now();
-    let run =
-        installed.until(&runs, "a", "in hand", move |run| epoch(run) > before && joined(run) == 3).await;
+    let run = installed.until(&runs, "a", "in hand", move |run| epoch(run) > before && heard(run) == 3).await;
     let (second, between) = (installed.leader().await, epoch(&run));
     eprintln!("killed: in hand after {:?}, the Lease's time included", began.elapsed());
 
@@ -276,7 +276,7 @@ async fn the_other_replica_goes_on_when_the_leader_is_killed_or_asked_to_end() {
     let began = Instant::now();
     installed.signal(&second, Signal::TERM);
     let run =
-        installed.until(&runs, "a", "handed over", move |run| epoch(run) > between && joined(run) == 3).await;
+        installed.until(&runs, "a", "handed over", move |run| epoch(run) > between && heard(run) == 3).await;
     let took = began.elapsed();
     eprintln!("asked to end: in hand after {took:?}");
     // Less than a Lease lasts: it was let go, not waited out.
@@ -324,7 +324,7 @@ async fn a_leader_that_was_stopped_writes_nothing_when_it_goes_on() {
     let (stopped, before) = (installed.leader().await, epoch(&run));
     installed.signal(&stopped, Signal::STOP);
     let run =
-        installed.until(&runs, "a", "taken over", move |run| epoch(run) > before && joined(run) == 3).await;
+        installed.until(&runs, "a", "taken over", move |run| epoch(run) > before && heard(run) == 3).await;
     let now = epoch(&run);
     installed.signal(&stopped, Signal::CONT);
     // It finds out, and contends again.

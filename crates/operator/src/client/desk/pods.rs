@@ -3,7 +3,7 @@
 
 use super::{Desk, RoundError};
 use crate::client::apply::{self, Asked};
-use crate::plan::{Action, Step, Trial};
+use crate::plan::{Action, CaMap, Step, Trial};
 use crate::pods::build::RunIdentity;
 use crate::pods::facts::{PodFacts, Seat};
 use crate::pods::trouble::{self, Trouble};
@@ -117,6 +117,15 @@ impl Desk {
                     self.wake.notify_one();
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Reads whom the run's pods are told to trust, where that is what they should.
+    pub(super) async fn read_trusted(&mut self, run: &RunIdentity) -> Result<(), RoundError> {
+        let trusted = self.context.trust.trusted();
+        if self.trusted.is_none() && apply::tells_of(&self.context, run, &trusted).await? {
+            (self.ca, self.trusted) = (CaMap::Written, Some(trusted));
         }
         Ok(())
     }
