@@ -5,6 +5,7 @@
 
 mod mounts;
 mod pods;
+mod say;
 
 use super::apply;
 use super::context::Context;
@@ -12,18 +13,15 @@ use super::fenced::StoreError;
 use super::live::{Live, News};
 use super::publish::Publisher;
 use super::rest::{self, Rest};
-use super::results;
 use super::store::{Left, RunStore};
-use crate::events::{of_change, of_told};
 use crate::plan::{
-    Action, CaMap, Conclusion, Decider, Memory, Observed, OtherRun, Planned, Rejected, RunFacts, Step, Trial,
-    plan,
+    Action, CaMap, Conclusion, Decider, Memory, Observed, OtherRun, Rejected, RunFacts, Step, Trial, plan,
 };
 use crate::pods::build::RunIdentity;
 use crate::pods::facts::{PodFacts, Seat};
 use crate::pods::remembered::Remembered;
 use crate::pods::trouble::Trouble;
-use crate::status::{self, Picture, Published, Stand};
+use crate::status::Published;
 use crate::trust::rotation::Trusted;
 use crate::validate::{Validated, validate};
 use jiff::Timestamp;
@@ -47,6 +45,8 @@ use tokio::sync::Notify;
 
 /// How often a run under way is looked at though nothing woke us: its progress has to be written.
 const LIVELY: Duration = Duration::from_secs(1);
+/// The same while agents of a run that was taken over are awaited.
+const AWAITING: Duration = Duration::from_millis(250);
 /// The same for any other run.
 const QUIET: Duration = Duration::from_secs(30);
 /// Pause after a round, per agent: a round looks at all pods of the run, and what a thousand agents have to say would else begin
@@ -87,6 +87,8 @@ pub struct Desk {
     /// Whether this desk has looked what an earlier leader left; once is enough.
     looked: bool,
     live: Option<Live>,
+    /// Of a run that was taken over: whether the status has yet to say that all its agents are heard again.
+    awaits: bool,
     over: Option<Over>,
     concluded: Option<Conclusion>,
     publisher: Publisher,
@@ -137,6 +139,7 @@ impl Desk {
             store: None,
             looked: false,
             live: None,
+            awaits: false,
             over: None,
             concluded: None,
             publisher: Publisher::default(),
@@ -291,6 +294,8 @@ impl Desk {
         done?;
         let mut again = if self.echo.is_some() {
             ECHO
+        } else if self.awaits && self.live.is_some() {
+            AWAITING
         } else if self.live.is_some() || self.over.is_some() || !pods.is_empty() {
             LIVELY
         } else {
@@ -388,7 +393,7 @@ impl Desk {
         }
         let live = Live::new(facts.names.iter(), taken);
         self.memory.made.extend(live.seats_seen().into_iter().map(|seat| (seat, true)));
-        self.live = Some(live);
+        (self.live, self.awaits) = (Some(live), true);
         tracing::info!(epoch = context.epoch(), "taken over");
         Ok(())
     }
@@ -512,77 +517,5 @@ impl Desk {
             }
             Err(error) => tracing::error!(%error, "the run's task broke"),
         }
-    }
-
-    async fn publish(
-        &mut self,
-        run: &BenchmarkRun,
-        facts: &RunFacts,
-        validated: Option<&Validated>,
-        pods: &BTreeMap<Seat, PodFacts>,
-        troubles: &BTreeMap<Seat, Trouble>,
-        planned: &Planned,
-    ) -> Result<Option<u64>, RoundError> {
-        if let Some(over) = &mut self.over
-            && over.results == Published::Writing
-        {
-            over.results =
-                match results::publish(&self.context, &facts.identity, &over.report, run.spec.results.retain)
-                    .await
-                {
-                    Ok(done) => Published::Done(done),
-                    Err(problem) => Published::Failed(problem),
-                };
-        }
-        let snapshot = self.live.as_ref().map(|live| Arc::clone(&live.snapshots.borrow()));
-        let stand = match (&self.concluded, &self.over, &self.live, &snapshot) {
-            _ if facts.finished.is_some() => Stand::Finished,
-            (Some(conclusion), ..) => Stand::Concluded(conclusion),
-            (_, Some(over), ..) => Stand::Over {
-                plan: &over.plan,
-                view: &over.view,
-                report: &over.report,
-                results: &over.results,
-            },
-            (_, _, Some(live), Some(snapshot)) => Stand::Live { plan: &live.plan, snapshot },
-            _ if validated.is_some() => Stand::Waiting,
-            _ => Stand::Unseen,
-        };
-        let claim = self.context.installation.claim();
-        let picture = Picture {
-            now: Timestamp::now(),
-            generation: run.metadata.generation.unwrap_or_default(),
-            epoch: self.context.epoch(),
-            controller: facts.controller.as_ref().map(|_| claim.as_str()),
-            run: facts,
-            pods,
-            troubles,
-            wait: planned.wait.as_ref(),
-            unjudged: planned.unjudged,
-            stand,
-        };
-        let before = self.status.clone().unwrap_or_default();
-        let stored = run.status.clone().unwrap_or_default();
-        let bare = BenchmarkRun { status: None, ..run.clone() };
-        let others_bytes =
-            serde_json::to_vec(&bare).map_or(0, |json| json.len()) + crate::status::fit::MANAGED_FIELDS_BYTES;
-        // Names and claims come from what is stored: they are written by steps, not by a projection of ours.
-        let base = BenchmarkRunStatus { controller: stored.controller, ..before.clone() };
-        let status = crate::status::fit::fit(status::project(&base, &picture), others_bytes);
-        let wrote = match self.publisher.status(&self.context, run, &facts.identity, &status).await {
-            // Somebody wrote in between: the watch will show what.
-            Err(kube::Error::Api(refused)) if refused.is_conflict() => {
-                return Ok(Some(self.context.now_ms() + 50));
-            }
-            wrote => wrote?,
-        };
-        if let Some(version) = wrote.version {
-            self.echo = Some((version, 0));
-        }
-        let told = std::mem::take(&mut self.tales);
-        let notes = told.iter().filter_map(|told| of_told(&facts.identity, told));
-        self.publisher.tell(&self.context, run, notes.chain(of_change(&before, &status)));
-        self.status = Some(status);
-        Ok(wrote.again_ms)
     }
 }

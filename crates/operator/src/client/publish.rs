@@ -37,7 +37,8 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Writes the parts of a status that are due now to `run`, as it was seen.
+    /// Writes the parts of a status that are due now to `run`, as it was seen. `at_once`: its progress must not be late, as is
+    /// that of a run that is finished.
     ///
     /// # Errors
     /// When the API server does not take one; then nothing is known of what stands there.
@@ -47,11 +48,12 @@ impl Publisher {
         run: &BenchmarkRun,
         identity: &RunIdentity,
         status: &BenchmarkRunStatus,
+        at_once: bool,
     ) -> Result<Wrote, kube::Error> {
         let Parts { lifecycle, progress } = managers::split(status);
         let parts = Parts { lifecycle: lifecycle.clone(), progress: progress.clone() };
         let last = conditions::truth(&status.conditions, ConditionType::Finished) == Some(Truth::True);
-        let due = self.written.due(&parts, last, &context.budget(), context.now_ms());
+        let due = self.written.due(&parts, last || at_once, &context.budget(), context.now_ms());
         let since_ms = *self.held_ms.get_or_insert_with(|| context.now_ms());
         let seen = run.resource_version().unwrap_or_default();
         let mut version = seen.clone();

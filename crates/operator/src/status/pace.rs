@@ -105,13 +105,13 @@ pub struct Due {
 }
 
 impl Written {
-    /// What of `parts` is to be written at `now_ms`. `last`: the run is finished, and its progress must not be late.
+    /// What of `parts` is to be written at `now_ms`. `at_once`: progress must not be late, as that of a run that is finished.
     #[must_use]
-    pub fn due(&self, parts: &Parts, last: bool, budget: &Budget, now_ms: u64) -> Due {
+    pub fn due(&self, parts: &Parts, at_once: bool, budget: &Budget, now_ms: u64) -> Due {
         let lifecycle = self.lifecycle.as_ref() != Some(&parts.lifecycle);
         let moved = !self.progress.as_ref().is_some_and(|before| is_same_progress(before, &parts.progress));
         let apart_ms = self.progress_ms.map_or(now_ms, |before| before + PROGRESS_EVERY_MS);
-        let at_ms = if last { now_ms } else { apart_ms.max(budget.ready_ms(now_ms)) };
+        let at_ms = if at_once { now_ms } else { apart_ms.max(budget.ready_ms(now_ms)) };
         let progress = moved && at_ms <= now_ms;
         Due { lifecycle, progress, again_ms: (moved && !progress).then_some(at_ms) }
     }
