@@ -164,6 +164,8 @@ async fn what_the_operator_may_is_what_it_uses() {
         let place = if entry.namespace.is_empty() { "*" } else { &entry.namespace };
         used.insert((place.to_owned(), right));
     }
+    let made = asked_for.iter().any(|entry| entry.right() == "create /pods" && entry.code == 201);
+    assert!(made, "pods were made");
     let unused: Vec<_> = granted.difference(&used).collect();
     let beyond: Vec<_> = used.difference(&granted).collect();
     assert!(unused.is_empty() && beyond.is_empty(), "granted, and not used: {unused:#?}; used: {beyond:#?}");

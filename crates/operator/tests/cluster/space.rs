@@ -1,9 +1,14 @@
 //! A namespace of its own for one test, on the cluster that all share.
 
 use crate::{Served, served};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use kube::api::{Api, PostParams};
 use lockstep_api::BenchmarkRun;
 pub(crate) use lockstep_testcluster::runs::{condition, run, status};
 use lockstep_testcluster::{LIMIT, PodSecurity, Runs};
+use lockstep_testkit::s3;
+use serde_json::json;
 use std::time::Duration;
 
 /// How late after the API's first sign of a trouble the status may tell of it.
@@ -46,4 +51,13 @@ impl Space {
 /// Waits for something of this process that is asked for again and again.
 pub(crate) async fn becomes(what: &str, holds: impl AsyncFnMut() -> bool) {
     lockstep_testcluster::becomes(what, LIMIT, holds).await;
+}
+
+/// Creates the Secret `keys`, with what a [`lockstep_testkit::s3::TestS3`] lets in.
+pub(crate) async fn create_keys(client: Client, namespace: &str) {
+    let keys = json!({"metadata": {"name": "keys"}, "stringData": {
+        "AWS_ACCESS_KEY_ID": s3::ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": s3::SECRET_KEY,
+    }});
+    let keys: Secret = serde_json::from_value(keys).expect("a Secret");
+    Api::namespaced(client, namespace).create(&PostParams::default(), &keys).await.expect("the Secret");
 }

@@ -1,11 +1,12 @@
 //! The operator is lost: killed in each phase, replaced by its other replica, stopped and continued. Runs go on from where
 //! they were, nothing is done twice, and what the report counts is what the storage server counted.
 
+use crate::space::create_keys;
 use crate::{CHART, finished, image, report, served, truth};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams};
 use kube::runtime::wait::await_condition;
 use lockstep_api::BenchmarkRun;
 use lockstep_api::conditions::{ConditionType, Truth};
@@ -13,9 +14,8 @@ use lockstep_core::op::Op;
 use lockstep_core::results::Report;
 use lockstep_testcluster::{ControlPlane, LIMIT, Node, NodeOptions, eventually};
 use lockstep_testkit::counts;
-use lockstep_testkit::s3::{self, TestS3};
+use lockstep_testkit::s3::TestS3;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// How long agents may take to be in hand once there is a leader; more than the goal of 5 s, since this machine is busy.
@@ -58,12 +58,7 @@ impl<'a> Installed<'a> {
         let more: Vec<&str> = values.flat_map(|value| ["--set", value]).collect();
         cluster.helm(&[&install[..], &more].concat()).await.expect_code(0);
         let namespace = cluster.namespace("perf").await;
-        let secrets: Api<Secret> = Api::namespaced(cluster.client().await, &namespace);
-        let keys = json!({"metadata": {"name": "keys"}, "stringData": {
-            "AWS_ACCESS_KEY_ID": s3::ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": s3::SECRET_KEY,
-        }});
-        let keys = serde_json::from_value(keys).expect("a Secret");
-        secrets.create(&PostParams::default(), &keys).await.expect("the Secret");
+        create_keys(cluster.client().await, &namespace).await;
         Self { cluster, node, home, namespace, managed_by, server: TestS3::start() }
     }
 

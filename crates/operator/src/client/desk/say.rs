@@ -11,7 +11,6 @@ use crate::validate::Validated;
 use jiff::Timestamp;
 use lockstep_api::BenchmarkRun;
 use lockstep_api::status::BenchmarkRunStatus;
-use lockstep_coordinator::progress::AgentCounts;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -71,8 +70,8 @@ impl Desk {
         // Names and claims come from what is stored: they are written by steps, not by a projection of ours.
         let base = BenchmarkRunStatus { controller: stored.controller, ..before.clone() };
         let status = fit::fit(status::project(&base, &picture), others_bytes);
-        let counts = snapshot.as_ref().map(|snapshot| AgentCounts::of(&snapshot.view));
-        let in_hand = self.awaits && counts.is_some_and(|counts| counts.disconnected == 0);
+        let agents = status.agents.as_ref().filter(|_| self.awaits && snapshot.is_some());
+        let in_hand = agents.is_some_and(|agents| agents.disconnected == 0);
         let wrote = match self.publisher.status(&self.context, run, &facts.identity, &status, in_hand).await {
             // Somebody wrote in between: the watch will show what.
             Err(kube::Error::Api(refused)) if refused.is_conflict() => {
